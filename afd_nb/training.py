@@ -455,7 +455,8 @@ def fit(
     *, out=None,        # folder of the run; None keeps it in memory
     resume:bool=False,  # go on with the run in `out`
     device='auto',      # 'cpu', 'cuda', …
-    progress:bool=None, # a bar with the time left; None: in a terminal
+    progress=None,      # a bar? None: in a terminal; or a function to
+                        # call after every batch
 )->Run: # with the best weights by validation
     "Train by `recipe`. The same recipe and seed gives the same weights."
     r, device = recipe, as_device(str(device))
@@ -483,11 +484,12 @@ def run_epochs(l:Loop, data, device, out, progress):
     n, done = len(data.train)//r.batch_size, len(l.history)
     board = tensorboard(out)
     with tqdm(total=r.epochs*n, initial=done*n, unit='batch',
-              desc=r.method, disable=not progress) as bar:
+              desc=r.method, disable=progress is not True) as bar:
+        tick = progress if callable(progress) else bar.update
         try:
             while len(l.history) < r.epochs:
                 begin = time.perf_counter()
-                row = train_epoch(l, data.train, bar.update)
+                row = train_epoch(l, data.train, tick)
                 finish_epoch(l, row, valid)
                 l.seconds += time.perf_counter() - begin
                 if out: save_loop(l, out)
