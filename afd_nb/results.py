@@ -36,9 +36,11 @@ def make_record(
                  ceiling=round(c, 6))
             for e in evaluations for eps, right, c in
             zip(e.epsilons, e.robust.sum(0), e.ceilings)]
+    history = {k: [round(v, 4) for v in run.history[k]]
+               for k in run.history if k != 'epoch'}
     return dict(schema=1, recipe=dataclasses.asdict(run.recipe),
                 shortened=shortened(run.recipe), **run.record,
-                evaluations=rows)
+                history=history, evaluations=rows)
 
 # %% ../nbs/30_results.ipynb #f1e3762a
 def save_record(
@@ -61,7 +63,7 @@ def save_record(
 
 # %% ../nbs/30_results.ipynb #4fca6388
 NEEDS = {'schema', 'recipe', 'shortened', 'best_epoch', 'seconds',
-         'device', 'versions', 'evaluations'}
+         'device', 'versions', 'history', 'evaluations'}
 ROW = {'attack', 'norm', 'settings', 'split', 'n', 'eps', 'right',
        'ceiling'}
 

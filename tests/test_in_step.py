@@ -1,0 +1,71 @@
+"Notebooks, package, README and sidebar say the same."
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope='module')
+def fresh(tmp_path_factory):
+    "A copy of the project in which export and clean were run."
+    to = tmp_path_factory.mktemp('project')/'afd_nb'
+    shutil.copytree(ROOT, to, symlinks=True, ignore=shutil.ignore_patterns(
+        '.git', 'afd_demo', '_docs', '_proc', '.venv', '__pycache__',
+        '*.egg-info', 'build', 'dist', 'data', 'runs'))
+    bin = Path(sys.executable).parent
+    for command in ('nbdev_export', 'nbdev_clean'):
+        done = subprocess.run([bin/command], cwd=to, capture_output=True,
+                              text=True)
+        assert done.returncode == 0, done.stderr
+    return to
+
+
+def files(root, pattern):
+    return {p.relative_to(root).as_posix(): p.read_bytes()
+            for p in root.glob(pattern) if '__pycache__' not in p.parts
+            and '.ipynb_checkpoints' not in p.parts}
+
+
+def test_package_is_what_the_notebooks_export(fresh):
+    ours, made = files(ROOT, 'afd_nb/**/*.py'), files(fresh, 'afd_nb/**/*.py')
+    assert ours.keys() == made.keys() and len(ours) > 10
+    odd = [k for k in ours if ours[k] != made[k]]
+    assert not odd, f'run nbdev_export: {odd}'
+
+
+def test_notebooks_are_clean(fresh):
+    ours, made = files(ROOT, 'nbs/*.ipynb'), files(fresh, 'nbs/*.ipynb')
+    assert ours.keys() == made.keys() and len(ours) > 10
+    odd = [k for k in ours if ours[k] != made[k]]
+    assert not odd, f'run nbdev_clean: {odd}'
+
+
+def test_readme_is_what_index_gives():
+    done = subprocess.run(
+        [sys.executable, ROOT/'tools'/'readme.py', '--check'],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_notebook_is_in_the_sidebar():
+    sidebar = (ROOT/'nbs'/'sidebar.yml').read_text()
+    listed = re.findall(r'- (\S+\.ipynb)', sidebar)
+    assert sorted(listed) == sorted(
+        p.name for p in (ROOT/'nbs').glob('*.ipynb'))
+
+
+def test_no_output_holds_an_error_a_warning_or_a_path():
+    import nbformat
+    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+        for c in nbformat.read(path, 4).cells:
+            for o in c.get('outputs', []):
+                assert o.output_type != 'error', path
+                assert o.get('name') != 'stderr', path
+                text = str(o.get('text', '')) + str(
+                    o.get('data', {}).get('text/plain', ''))
+                assert not re.search(r'/(root|home|tmp|work|Users)/', text)

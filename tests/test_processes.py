@@ -1,0 +1,82 @@
+"Kill, interrupt, resume: across process borders."
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+FLAGS = ('--method afd --epochs 4 --n_train 256 --batch_size 32 --steps 3 '
+         '--valid_steps 3 --device cpu').split()
+
+
+def train(*more):
+    return subprocess.Popen([BIN/'afd_train', *more],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def wait_for_epoch(run, process, seconds=120):
+    "Until the first epoch is on disk."
+    end = time.monotonic() + seconds
+    while not (run/'history.csv').exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, 'no epoch was finished in time'
+        time.sleep(.02)
+
+
+def contents(run):
+    return {n: (run/n).read_bytes() for n in
+            ('history.csv', 'best.safetensors', 'last.safetensors')}
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "A run that nobody disturbed."
+    run = tmp_path_factory.mktemp('whole')/'run'
+    finish(train('--out', str(run), *FLAGS))
+    return run
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
+def test_stopped_and_resumed_gives_the_same_bits(how, whole, tmp_path):
+    run = tmp_path/'run'
+    p = train('--out', str(run), *FLAGS)
+    wait_for_epoch(run, p)
+    p.send_signal(how)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode != 0, 'it had finished already'
+    if how == signal.SIGINT:
+        assert p.returncode == 130
+        assert f'afd_train --resume {run}' in err
+    finish(train('--resume', str(run)))
+    assert contents(run) == contents(whole)
+
+
+def test_another_process_gets_the_same_bits(whole, tmp_path):
+    finish(train('--out', str(tmp_path/'run'), *FLAGS))
+    assert contents(tmp_path/'run') == contents(whole)
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(whole, tmp_path):
+    before = contents(whole)
+    for more, says in [
+            (['--out', str(whole), *FLAGS], 'is not empty'),
+            (['--out', str(tmp_path/'a'), '--batch_size', '9999'],
+             'batch_size=9999'),
+            (['--out', str(tmp_path/'b'), '--device', 'cuda:99'], 'cuda:99'),
+            (['--resume', str(tmp_path/'c')], 'no run to resume')]:
+        p = train(*more)
+        _, err = p.communicate(timeout=120)
+        assert p.returncode == 2
+        assert says in err and err.count('\n') == 1, err
+    assert contents(whole) == before
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,54 @@
+"""Make README.md from nbs/index.ipynb; `--check` only compares.
+
+Quarto is not needed: hidden cells and directives are taken out, the rest
+goes through nbconvert.
+"""
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def readme(notebook: Path) -> str:
+    "The Markdown of a notebook as GitHub shows it."
+    nb = nbformat.read(notebook, as_version=4)
+    cells = []
+    for c in nb.cells:
+        lines = c.source.splitlines()
+        flags = [l for l in lines if l.startswith('#|')]
+        if any('hide' in f or 'include: false' in f for f in flags):
+            continue
+        c.source = '\n'.join(l for l in lines if not l.startswith('#|'))
+        if any('echo: false' in f for f in flags):
+            c.metadata['echo'] = False
+        for o in c.get('outputs', []):
+            data = o.get('data', {})
+            if 'text/markdown' in data or 'text/plain' in data:
+                data.pop('text/html', None)
+        cells.append(c)
+    nb.cells = cells
+    out = []
+    for c in nb.cells:
+        if c.cell_type == 'code' and c.metadata.get('echo') is False:
+            for o in c.outputs:
+                out.append(o['data']['text/markdown'])
+            continue
+        one = nbformat.v4.new_notebook(cells=[c], metadata=nb.metadata)
+        text, _ = MarkdownExporter().from_notebook_node(one)
+        out.append(text.strip('\n'))
+    text = '\n\n'.join(out) + '\n'
+    note = '<!-- Made from nbs/index.ipynb by tools/readme.py -->\n\n'
+    return note + re.sub(r'\n{3,}', '\n\n', text)
+
+
+if __name__ == '__main__':
+    want, path = readme(ROOT/'nbs'/'index.ipynb'), ROOT/'README.md'
+    if '--check' not in sys.argv:
+        path.write_text(want, encoding='utf-8')
+    elif path.read_text(encoding='utf-8') != want:
+        sys.exit('README.md is not what nbs/index.ipynb gives: run '
+                 'python tools/readme.py')
