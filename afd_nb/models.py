@@ -179,9 +179,9 @@ def save_model(
     "Weights and what is needed to build the model again, in one file."
     state = {k: v.detach().cpu().contiguous()
              for k, v in model.state_dict().items()}
-    header = {k: json.dumps(v) for k, v in
-              dict(spec=model.spec, **more).items()}
-    with write_whole(path) as tmp: save_file(state, tmp, header)
+    header = json.dumps(dict(spec=model.spec, **more))
+    with write_whole(path) as tmp:
+        save_file(state, tmp, dict(afd_nb=header))
 
 # %% ../nbs/02_models.ipynb #41651fc9
 def load_model(
@@ -193,15 +193,15 @@ def load_model(
         raise FileNotFoundError(f"there is no weight file {path}")
     try:
         with safe_open(path, 'pt') as f:
-            header = f.metadata() or {}
+            header = (f.metadata() or {}).get('afd_nb')
             state = {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, OSError) as e:
         raise ValueError(f"{path} is torn or not a weight file ({e})"
                          ) from e
-    if 'spec' not in header:
+    if header is None:
         raise ValueError(f"{path} does not say how to build its model")
-    try: model = create_model(**json.loads(header['spec']))
-    except (TypeError, json.JSONDecodeError) as e:
+    try: model = create_model(**json.loads(header)['spec'])
+    except (TypeError, KeyError, json.JSONDecodeError) as e:
         raise ValueError(f"{path} describes a model that this version "
                          f"cannot build ({e})") from e
     fit_state(model, state, path)
