@@ -43,7 +43,7 @@ class AFD(Method):
         out |= self.step_discriminator(h.detach(), h_adv.detach(), y)
         return out | self.step_embedding(h_adv, y)
 
-# %% ../nbs/08_afd.ipynb #037532ec
+# %% ../nbs/08_afd.ipynb #aa8b867f
 @patch
 def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
     "Descend the cross-entropy of clean images, moving E and Dc."
@@ -51,7 +51,7 @@ def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
     descend(loss, self.opt_EDc)
     return dict(loss_classifier=loss.detach())
 
-# %% ../nbs/08_afd.ipynb #aa8b867f
+# %% ../nbs/08_afd.ipynb #9c7670ab
 @patch
 def both_features(self:AFD, x:Tensor, x_adv:Tensor):
     "h = E(x) and h_adv = E(x_adv), (b, d) each."
@@ -60,7 +60,7 @@ def both_features(self:AFD, x:Tensor, x_adv:Tensor):
         return E(torch.cat([x, x_adv])).chunk(2)
     return E(x), E(x_adv)
 
-# %% ../nbs/08_afd.ipynb #7e60c820
+# %% ../nbs/08_afd.ipynb #f02b7577
 @patch
 def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
     "Descend Da's side of the game, `da_steps` times, moving Da."
@@ -75,7 +75,7 @@ def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
                 da_clean=(clean > 0).float().mean(),
                 da_adv=(adv < 0).float().mean())
 
-# %% ../nbs/08_afd.ipynb #fee8d134
+# %% ../nbs/08_afd.ipynb #94d607b5
 @patch
 def step_embedding(self:AFD, h_adv:Tensor, y:Tensor)->dict:
     "Descend E's side of the game, moving E."

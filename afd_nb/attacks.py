@@ -44,7 +44,7 @@ def _ascend_linf(g, room, step): return g.sign()*step
 
 def _project_linf(d, eps): return d.clamp(-eps, eps)
 
-# %% ../nbs/05_attacks.ipynb #33486fdf
+# %% ../nbs/05_attacks.ipynb #a49dff1f
 def _start_l2(x, eps, generator): # uniform in the ball
     d = _rand(x, generator, normal=True)
     return d/flat_norm(d, 2)*_radius(x, generator)*eps
@@ -55,7 +55,7 @@ def _ascend_l2(g, room, step):
 def _project_l2(d, eps):
     return d*(eps/flat_norm(d, 2).clamp_min(1e-12)).clamp_max(1)
 
-# %% ../nbs/05_attacks.ipynb #9159b994
+# %% ../nbs/05_attacks.ipynb #32e2ba47
 def _start_l1(x, eps, generator): # uniform in the ball
     d = -_rand(x, generator).clamp_min(1e-30).log()
     d = d*(_rand(x, generator) - .5).sign()
@@ -71,7 +71,7 @@ def _ascend_l1(g, room, step, share=.01):
     return torch.zeros_like(g).scatter_(1, order, move).mul_(
         g.sign()).reshape(shape)
 
-# %% ../nbs/05_attacks.ipynb #2f36c153
+# %% ../nbs/05_attacks.ipynb #2384b176
 def _project_l1(d, eps):
     a = d.abs().flatten(1)
     order = a.sort(1, descending=True).values
@@ -81,7 +81,7 @@ def _project_l1(d, eps):
     cut = (excess/rank).gather(1, last - 1).clamp_min(0)
     return d.sign()*(a - cut).clamp_min(0).reshape(d.shape)
 
-# %% ../nbs/05_attacks.ipynb #32e2ba47
+# %% ../nbs/05_attacks.ipynb #5b21220f
 @dataclass(frozen=True)
 class Norm:
     "What PGD needs to know of a norm."
@@ -94,7 +94,7 @@ NORMS = {'linf': Norm(math.inf, _start_linf, _ascend_linf, _project_linf),
          'l2': Norm(2, _start_l2, _ascend_l2, _project_l2),
          'l1': Norm(1, _start_l1, _ascend_l1, _project_l1)}
 
-# %% ../nbs/05_attacks.ipynb #bff5bc5d
+# %% ../nbs/05_attacks.ipynb #ab266b77
 def cross_entropy(
     z:Tensor, # logits (b, classes)
     y:Tensor, # labels (b,)
@@ -102,7 +102,7 @@ def cross_entropy(
     "Cross-entropy of each example."
     return F.cross_entropy(z, y, reduction='none')
 
-# %% ../nbs/05_attacks.ipynb #55669c5f
+# %% ../nbs/05_attacks.ipynb #5550c7ed
 def climb(model, loss, x_adv, y):
     "Input gradient, losses (b,) and logits at `x_adv`."
     x_adv = x_adv.detach().requires_grad_()
@@ -112,7 +112,7 @@ def climb(model, loss, x_adv, y):
         g, = torch.autograd.grad(each.sum(), x_adv)
     return g, each.detach(), z.detach()
 
-# %% ../nbs/05_attacks.ipynb #f0bafbe7
+# %% ../nbs/05_attacks.ipynb #a859967c
 def check_attack(x, y, *, eps, norm='linf', steps=1, step_size=None,
                  restarts=1):
     "Refuse bad images, labels or settings of an attack."
@@ -125,7 +125,7 @@ def check_attack(x, y, *, eps, norm='linf', steps=1, step_size=None,
     if step_size is not None:
         check_number('step_size', step_size, 0, above=True)
 
-# %% ../nbs/05_attacks.ipynb #5550c7ed
+# %% ../nbs/05_attacks.ipynb #6c3a3138
 def pgd_step(
     x_adv:Tensor,     # where we are, (b, c, h, w) in [0, 1]
     g:Tensor,         # gradient there
@@ -141,7 +141,7 @@ def pgd_step(
     d = n.project(x_adv + move - x, eps)
     return (x + d).clamp(0, 1)
 
-# %% ../nbs/05_attacks.ipynb #e393740b
+# %% ../nbs/05_attacks.ipynb #22983a16
 def ascend(model, x, y, *, eps, norm, steps, step_size, loss, x_adv,
            early_stop):
     "One run of PGD from the points `x_adv`; gives the last points."
@@ -161,7 +161,7 @@ def ascend(model, x, y, *, eps, norm, steps, step_size, loss, x_adv,
         else: out[active] = x_adv
     return out
 
-# %% ../nbs/05_attacks.ipynb #d35123df
+# %% ../nbs/05_attacks.ipynb #12b1a46f
 def pgd(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -193,7 +193,7 @@ def pgd(
         return strongest(model, x, y, run, loss=loss, start=start,
                          restarts=restarts, early_stop=early_stop)
 
-# %% ../nbs/05_attacks.ipynb #6c3a3138
+# %% ../nbs/05_attacks.ipynb #9ea5a89a
 def strongest(model, x, y, run, *, loss, start, restarts, early_stop):
     "The best point of each example over `restarts` calls of `run`."
     best = run(x, y, start).detach()
@@ -212,7 +212,7 @@ def strongest(model, x, y, run, *, loss, start, restarts, early_stop):
         best[j], wrong[j], high[j] = new[better], w[better], l[better]
     return best
 
-# %% ../nbs/05_attacks.ipynb #86479d7d
+# %% ../nbs/05_attacks.ipynb #62c28a49
 def fgsm(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -225,7 +225,7 @@ def fgsm(
     return pgd(model, x, y, eps=eps, norm=norm, steps=1, loss=loss,
                step_size=eps or None, random_start=False)
 
-# %% ../nbs/05_attacks.ipynb #277c302b
+# %% ../nbs/05_attacks.ipynb #f96df17f
 def mim(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -250,7 +250,7 @@ def mim(
                              step_size=step_size)
     return x_adv.detach()
 
-# %% ../nbs/05_attacks.ipynb #f96df17f
+# %% ../nbs/05_attacks.ipynb #2aae01af
 def checkpoints(
     steps:int, # N, gradient steps in all
 )->list: # steps at which progress is judged
@@ -260,7 +260,7 @@ def checkpoints(
         p.append(p[-1] + max(p[-1] - p[-2] - 3, 6))
     return [math.ceil(v*steps/100) for v in p[1:] if v <= 100]
 
-# %% ../nbs/05_attacks.ipynb #2aae01af
+# %% ../nbs/05_attacks.ipynb #41e3f221
 @dataclass
 class Progress:
     "How each example fares: what APGD needs to judge its step size."
@@ -281,7 +281,7 @@ class Progress:
         self.last, self.rises = t, torch.zeros_like(self.rises)
         return stuck
 
-# %% ../nbs/05_attacks.ipynb #d9affb67
+# %% ../nbs/05_attacks.ipynb #dd242065
 def apgd_ce(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -308,7 +308,7 @@ def apgd_ce(
         return strongest(model, x, y, run, loss=loss, start=None,
                          restarts=restarts, early_stop=early_stop)
 
-# %% ../nbs/05_attacks.ipynb #29c6d1b0
+# %% ../nbs/05_attacks.ipynb #e94d743a
 def _apgd(model, x, y, x_adv, eps, norm, steps, loss, alpha=.75):
     "One run of APGD from `x_adv`."
     inside = lambda z: (x + NORMS[norm].project(z - x, eps)).clamp(0, 1)
@@ -333,7 +333,7 @@ def _apgd(model, x, y, x_adv, eps, norm, steps, loss, alpha=.75):
             each = torch.where(stuck[:, 0, 0, 0], p.best, each)
     return best
 
-# %% ../nbs/05_attacks.ipynb #e94d743a
+# %% ../nbs/05_attacks.ipynb #6e2e1b0c
 ATTACKS = {'fgsm': fgsm, 'pgd': pgd, 'mim': mim, 'apgd-ce': apgd_ce}
 
 def get_attack(name:str)->Callable:

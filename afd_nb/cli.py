@@ -69,7 +69,8 @@ def afd_demo(argv:list=None):
     add('--epochs', type=int, default=None, metavar='N',
         help='of each training (default: 20)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
-    add('--resume', action='store_true', help='go on with the demo in --out')
+    add('--resume', action='store_true',
+        help='go on with the demo in --out')
     a = p.parse_args(argv)
     go_on = f'Go on with: afd_demo --out {a.out} --seeds {a.seeds} --resume'
     with plain_errors('afd_demo', go_on):
@@ -101,7 +102,8 @@ def afd_train(argv:list=None):
     own = {k: a.pop(k) for k in
            'out recipe resume root workers device'.split()}
     where = own['resume'] or own['out'] or 'the run'
-    with plain_errors('afd_train', f'Go on with: afd_train --resume {where}'):
+    go_on = f'Go on with: afd_train --resume {where}'
+    with plain_errors('afd_train', go_on):
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
         print(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
@@ -111,7 +113,7 @@ def afd_train(argv:list=None):
 def train_command(flags, *, out, recipe, resume, root, workers, device):
     "What `afd_train` does, after its flags are read."
     from afd_nb.data import load_data
-    from afd_nb.training import fit, from_json
+    from afd_nb.training import fit, from_json, get_method
     if resume:
         if flags or recipe or out:
             raise ValueError("--resume goes with no recipe flag and no "
@@ -123,6 +125,7 @@ def train_command(flags, *, out, recipe, resume, root, workers, device):
     else:
         r = read_recipe(flags, recipe)
         out = out or f'runs/{r.dataset}-{r.method}-seed{r.seed}'
+    get_method(r.method)
     data = load_data(r.dataset, root=root, n_train=r.n_train,
                      n_valid=r.n_valid, seed=r.seed, device=device,
                      image_size=r.image_size, workers=workers)
@@ -134,7 +137,8 @@ def afd_evaluate(argv:list=None):
     p = argparse.ArgumentParser('afd_evaluate',
                                 description=afd_evaluate.__doc__)
     add = p.add_argument
-    add('runs', nargs='+', metavar='RUN', help='folders written by afd_train')
+    add('runs', nargs='+', metavar='RUN',
+        help='folders written by afd_train')
     add('--attack', default='pgd', help='pgd, apgd-ce, mim, fgsm '
         '(default: pgd)')
     add('--eps', type=float, nargs='+', metavar='EPS', help='radii, pixel '

@@ -38,7 +38,7 @@ def as_device(
 def seeded(
     seed:int, # any integer
 ):
-    "Inside, torch's global generator starts from `seed`; afterwards it is as before."
+    "Inside, torch's global generator starts from `seed`; then it is put back."
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -55,7 +55,7 @@ def generator(
 def frozen(
     *models:nn.Module, # put into eval mode, no gradients for parameters
 ):
-    "Lend `models` to an attack; modes and flags are restored, also on an error."
+    "Lend `models` to an attack; modes and flags always come back."
     modules = [m for model in models if isinstance(model, nn.Module)
                for m in model.modules()]
     params = [p for m in modules for p in m.parameters(recurse=False)]
@@ -74,7 +74,7 @@ def frozen(
 def write_whole(
     path, # where the file shall be
 ):
-    "Yields a temporary path to write; it takes the name `path` only on success."
+    "Yields a path to write, which takes the name `path` on success."
     path = Path(path)
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix='.' + path.name)
     os.close(fd)
@@ -145,7 +145,7 @@ def check_choice(what:str, value, choices):
     return value
 
 def check_number(what:str, value, low, *, above:bool=False, high=math.inf):
-    "Refuse a number below `low` (or equal to it, if `above`) or over `high`."
+    "Refuse a number below `low` (if `above`: up to it) or over `high`."
     sign, ok = ('>', value > low) if above else ('>=', value >= low)
     if not (ok and value <= high and math.isfinite(value)):
         top = f' and <= {high}' if high < math.inf else ''

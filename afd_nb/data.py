@@ -169,7 +169,7 @@ def _digits():
     return Raw((x[train], y[train]), (x[test], y[test]),
                [str(i) for i in range(10)])
 
-# %% ../nbs/01_data.ipynb #76da79e5
+# %% ../nbs/01_data.ipynb #0b723339
 def _torchvision(name, root, download):
     "One of torchvision's data sets as tensors."
     import torchvision
@@ -193,8 +193,8 @@ def _torchvision(name, root, download):
     (train, classes), (test, _) = read(True), read(False)
     return Raw(train, test, list(classes))
 
-# %% ../nbs/01_data.ipynb #bcccf747
-def _folder(root, size, workers, device):
+# %% ../nbs/01_data.ipynb #e65cdbd6
+def _folder(root):
     "`root/{train,test}/CLASS/*` as lists of (path, class)."
     from torchvision.datasets import ImageFolder
     for part in ('train', 'test'):
@@ -210,7 +210,7 @@ def _folder(root, size, workers, device):
                          f"{', '.join(odd[:5])}")
     return Raw(train.samples, test.samples, train.classes)
 
-# %% ../nbs/01_data.ipynb #10166675
+# %% ../nbs/01_data.ipynb #84cf0708
 def _folder_shape(samples, size):
     "(c, h, w) from the headers; without `size` all images must agree."
     from PIL import Image
@@ -230,7 +230,7 @@ def _folder_shape(samples, size):
                              f"{path} is {w}x{h}; give image_size=…")
     return c, h, w
 
-# %% ../nbs/01_data.ipynb #5e1c07e4
+# %% ../nbs/01_data.ipynb #4a187c9a
 def load_data(
     name:str,              # digits, mnist, fashion-mnist, cifar10, …
     *, root=None,          # folder; else $AFD_DATA, else ./data
@@ -247,7 +247,7 @@ def load_data(
     check_choice('dataset', name, NAMES)
     device, root = as_device(str(device)), data_root(root)
     if name == 'digits': raw = _digits()
-    elif name == 'folder': raw = _folder(root, image_size, workers, device)
+    elif name == 'folder': raw = _folder(root)
     else: raw = _torchvision(name, root, download)
     is_folder = name == 'folder'
     n = len(raw.train) if is_folder else len(raw.train[1])

@@ -69,7 +69,7 @@ def open_demo(out, settings:dict, resume:bool)->Path:
     write_json(mark, settings)
     return out
 
-# %% ../nbs/32_demo.ipynb #1102bd82
+# %% ../nbs/32_demo.ipynb #de60ed0b
 def run_demo(
     out='afd_demo',    # folder for everything
     *, seeds:int=1,    # trainings of each method
@@ -98,7 +98,7 @@ def run_demo(
         write_demo_report(runs, df, out)
     return df
 
-# %% ../nbs/32_demo.ipynb #de60ed0b
+# %% ../nbs/32_demo.ipynb #968da6ca
 def one_run(r:Recipe, out:Path, device, bar):
     "Train (or resume) one recipe of the demo and evaluate it."
     name = f"{r.method}-seed{r.seed}"
@@ -117,7 +117,7 @@ def one_run(r:Recipe, out:Path, device, bar):
     bar.update(40)
     return run, make_record(run, [e])
 
-# %% ../nbs/32_demo.ipynb #968da6ca
+# %% ../nbs/32_demo.ipynb #e1e66449
 def demo_table(records:list)->pd.DataFrame:
     "A row per method, seed and eps, with Wilson intervals."
     rows = []
@@ -131,7 +131,7 @@ def demo_table(records:list)->pd.DataFrame:
                 seconds=rec['seconds']))
     return pd.DataFrame(rows)
 
-# %% ../nbs/32_demo.ipynb #034552e0
+# %% ../nbs/32_demo.ipynb #4200a5ba
 def summary(
     df:pd.DataFrame, # from `demo_table`
     epsilons=(0., .1, .2), # columns
@@ -155,7 +155,7 @@ def interval_text(row)->str: # '85.3 [81.2, 88.6]'
     return (f'{100*row.accuracy:.1f} [{100*row.low:.1f}, '
             f'{100*row.high:.1f}]')
 
-# %% ../nbs/32_demo.ipynb #87e63c5c
+# %% ../nbs/32_demo.ipynb #16f2f80a
 def write_demo_figures(runs:list, df, out:Path, device):
     "curves.png and tsne.png."
     pooled = {}
@@ -184,7 +184,7 @@ def write_demo_figures(runs:list, df, out:Path, device):
                 fig.savefig(tmp, format='png', dpi=160)
             plt.close(fig)
 
-# %% ../nbs/32_demo.ipynb #3a8af637
+# %% ../nbs/32_demo.ipynb #7bda2a3b
 def finding(
     df:pd.DataFrame, # from `demo_table`
     eps:float,       # of training
@@ -201,7 +201,7 @@ def finding(
             f"accuracy of {100*at('afd', 0):.0f} % against "
             f"{100*at('at', 0):.0f} %.")
 
-# %% ../nbs/32_demo.ipynb #166362eb
+# %% ../nbs/32_demo.ipynb #19ca91a6
 CAVEAT = (
     'What this does not show: the attack is PGD with 20 steps on 360 '
     'images of 8x8 pixels. Robustness to one gradient attack can be an '
@@ -222,7 +222,7 @@ def table_html(df, epsilons=EPSILONS)->str:
     heads = [f'PGD {e:g}' if e else 'clean' for e in epsilons]
     return html_table(rows, ['method', *heads, 'training'])
 
-# %% ../nbs/32_demo.ipynb #19ca91a6
+# %% ../nbs/32_demo.ipynb #a070c2da
 def write_demo_report(runs:list, df, out:Path):
     "report.html from the figures and the table."
     r, seeds = runs[0].recipe, df.seed.nunique()

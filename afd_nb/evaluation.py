@@ -165,8 +165,9 @@ def predict(model, x)->Tensor: # classes (b,)
     "The classes that the model answers; ValueError on NaN logits."
     z = model(x)
     if not isinstance(z, Tensor) or z.ndim != 2:
-        raise TypeError("the model must return logits (b, classes), got "
-                        f"{tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__}")
+        got = tuple(getattr(z, 'shape', ())) or type(z).__name__
+        raise TypeError("the model must return logits (b, classes), "
+                        f"got {got}")
     if z.isnan().any(): raise ValueError("the model returns NaN")
     return z.argmax(1)
 

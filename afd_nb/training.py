@@ -6,7 +6,7 @@
 __all__ = ['DEFAULTS', 'POSITIVE', 'AT_LEAST_0', 'BETA', 'REGISTRY', 'HOMES', 'Recipe', 'check_types', 'complete', 'to_json',
            'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'descend',
            'update_average', 'accuracy', 'validate', 'Run', 'versions', 'device_name', 'Loop', 'loop_state',
-           'load_loop_state', 'save_loop', 'open_folder', 'read_state', 'start_loop', 'train_epoch', 'finish_epoch',
+           'load_loop_state', 'save_loop', 'read_state', 'open_folder', 'start_loop', 'train_epoch', 'finish_epoch',
            'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run']
 
 # %% ../nbs/07_training.ipynb #23083be9
@@ -46,9 +46,9 @@ DEFAULTS |= {'fashion-mnist': DEFAULTS['mnist'],
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides the result of a training (Table A1)."
-    dataset:str = 'digits' # digits, mnist, fashion-mnist, cifar10, cifar100, folder
+    dataset:str = 'digits' # digits, mnist, cifar10, …, folder
     method:str = 'afd'     # nt, at, trades, rm, afd, or one of your own
-    network:str = None     # resnet18-mnist, resnet18, lenet, small; by data set
+    network:str = None     # resnet18, small, …; by data set
     normalize_features:bool = False # divide h by its L2 norm
     n_train:int = None     # training images; all that are not held out
     n_valid:int = None     # images held out; a tenth, at most 5,000
@@ -187,7 +187,7 @@ def method(name:str):
     return register
 
 def get_method(name:str)->type:
-    "The method called `name`; the package's own are imported when asked for."
+    "The method called `name`; the package's own are imported for it."
     if name in HOMES: importlib.import_module(HOMES[name])
     return REGISTRY[check_choice('method', name, {*REGISTRY, *HOMES})]
 
@@ -299,7 +299,7 @@ def device_name(device:torch.device)->str:
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
 
-# %% ../nbs/07_training.ipynb #bee10331
+# %% ../nbs/07_training.ipynb #9331060e
 @dataclass
 class Loop:
     "A training under way: the loop's own state, and how to keep it."
@@ -324,7 +324,7 @@ def loop_state(l:Loop)->dict:
         generators={k: g.get_state() for k, g in l.generators.items()},
         history=l.history, seconds=l.seconds, steps=l.steps)
 
-# %% ../nbs/07_training.ipynb #9331060e
+# %% ../nbs/07_training.ipynb #7757d97a
 def load_loop_state(l:Loop, s:dict):
     "Put the state `s` back into `l`."
     l.method.model.load_state_dict(s['model'])
@@ -336,7 +336,7 @@ def load_loop_state(l:Loop, s:dict):
     for k in 'history best best_epoch seconds steps'.split():
         setattr(l, k, s[k])
 
-# %% ../nbs/07_training.ipynb #7757d97a
+# %% ../nbs/07_training.ipynb #2e8beb53
 def save_loop(l:Loop, path:Path):
     "Weights and history first, then the state that vouches for them."
     if l.history:
@@ -351,6 +351,17 @@ def save_loop(l:Loop, path:Path):
     with write_whole(path/'state.pt') as tmp: torch.save(loop_state(l), tmp)
 
 # %% ../nbs/07_training.ipynb #faa2a71b
+def read_state(path):
+    "The saved state at `path`; ValueError if it is torn."
+    try:
+        s = torch.load(path, map_location='cpu', weights_only=True)
+        if 'recipe' not in s: raise ValueError('no recipe inside')
+        return s
+    except Exception as e:
+        raise ValueError(f"{path} is torn or not a training state "
+                         f"({e})") from e
+
+# %% ../nbs/07_training.ipynb #53e39bc0
 def open_folder(
     out,         # folder
     r:Recipe,
@@ -375,18 +386,7 @@ def open_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
 
-# %% ../nbs/07_training.ipynb #c1f18211
-def read_state(path):
-    "The saved state at `path`; ValueError if it is torn."
-    try:
-        s = torch.load(path, map_location='cpu', weights_only=True)
-        if 'recipe' not in s: raise ValueError('no recipe inside')
-        return s
-    except Exception as e:
-        raise ValueError(f"{path} is torn or not a training state "
-                         f"({e})") from e
-
-# %% ../nbs/07_training.ipynb #53e39bc0
+# %% ../nbs/07_training.ipynb #161f6327
 def start_loop(r:Recipe, data:Data, device)->Loop:
     "Model, method and generators of a recipe, before the first step."
     mean, std = STATS.get(r.dataset, (0., 1.))
@@ -400,7 +400,7 @@ def start_loop(r:Recipe, data:Data, device)->Loop:
         m = get_method(r.method)(model, r, gens['attack'])
     return Loop(r, m, build() if r.average else model, gens, [], {})
 
-# %% ../nbs/07_training.ipynb #7f88d994
+# %% ../nbs/07_training.ipynb #0b18f5ee
 def train_epoch(
     l:Loop,
     split,       # training images
@@ -424,7 +424,7 @@ def train_epoch(
         if tick: tick()
     return {k: float(v)/n for k, v in sums.items()}
 
-# %% ../nbs/07_training.ipynb #bff7de23
+# %% ../nbs/07_training.ipynb #3505a2e1
 def finish_epoch(l:Loop, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
     bad = [k for k, v in row.items() if not math.isfinite(v)]
@@ -439,7 +439,7 @@ def finish_epoch(l:Loop, row:dict, valid):
         l.best = {k: v.detach().cpu().clone()
                   for k, v in l.mean.state_dict().items()}
 
-# %% ../nbs/07_training.ipynb #161f6327
+# %% ../nbs/07_training.ipynb #2d66e412
 def check_data(r:Recipe, data:Data):
     "Refuse data that the recipe cannot train on, before any work."
     check_number('batch_size', r.batch_size, 1, high=len(data.train))
@@ -448,7 +448,7 @@ def check_data(r:Recipe, data:Data):
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
 
-# %% ../nbs/07_training.ipynb #4cdb9a72
+# %% ../nbs/07_training.ipynb #0f0e91bf
 def fit(
     recipe:Recipe,
     data:Data=None,     # None: what the recipe names
@@ -468,8 +468,8 @@ def fit(
                          seed=r.seed, device=device,
                          image_size=r.image_size)
     check_data(r, data)
-    state = None if out is None else open_folder(out, r, resume)
     l = start_loop(r, data, device)
+    state = None if out is None else open_folder(out, r, resume)
     if state: load_loop_state(l, state)
     elif out is not None: save_loop(l, Path(out))
     if progress is None: progress = sys.stderr.isatty()
@@ -477,7 +477,7 @@ def fit(
         run_epochs(l, data, device, out and Path(out), progress)
     return end_run(l, device, out and Path(out))
 
-# %% ../nbs/07_training.ipynb #0b18f5ee
+# %% ../nbs/07_training.ipynb #98182e4e
 def run_epochs(l:Loop, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
     r, valid = l.recipe, tuple(t.to(device) for t in take(data.valid))
@@ -502,8 +502,10 @@ def run_epochs(l:Loop, data, device, out, progress):
             if out: e.add_note(f"{out} is complete up to epoch "
                                f"{len(l.history)}; go on with resume")
             raise
+        finally:
+            if board: board.close()
 
-# %% ../nbs/07_training.ipynb #d61b9985
+# %% ../nbs/07_training.ipynb #3b3af8a3
 def tensorboard(out):
     "A TensorBoard writer into `out`, if TensorBoard is installed."
     if out is None or not importlib.util.find_spec('tensorboard'):
@@ -521,7 +523,7 @@ def end_run(l:Loop, device, out)->Run:
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
-# %% ../nbs/07_training.ipynb #4415462b
+# %% ../nbs/07_training.ipynb #2242d9d2
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
