@@ -22,8 +22,7 @@ def plain_errors(
 ):
     "Turn an expected error into one line on stderr and an exit status."
     try: yield
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError,
-            FloatingPointError) as e:
+    except (ValueError, TypeError, OSError, FloatingPointError) as e:
         print(f"{name}: {e}", file=sys.stderr)
         raise SystemExit(2) from e
     except KeyboardInterrupt as e:
@@ -72,7 +71,9 @@ def afd_demo(argv:list=None):
     add('--resume', action='store_true',
         help='go on with the demo in --out')
     a = p.parse_args(argv)
-    go_on = f'Go on with: afd_demo --out {a.out} --seeds {a.seeds} --resume'
+    more = f' --epochs {a.epochs}' if a.epochs else ''
+    go_on = (f'Go on with: afd_demo --out {a.out} --seeds {a.seeds}'
+             f'{more} --resume')
     with plain_errors('afd_demo', go_on):
         from afd_nb.demo import run_demo, summary
         df = run_demo(a.out, seeds=a.seeds, device=a.device,
@@ -101,8 +102,7 @@ def afd_train(argv:list=None):
     a = vars(p.parse_args(argv))
     own = {k: a.pop(k) for k in
            'out recipe resume root workers device'.split()}
-    where = own['resume'] or own['out'] or 'the run'
-    go_on = f'Go on with: afd_train --resume {where}'
+    go_on = 'Go on with: afd_train --resume RUN'
     with plain_errors('afd_train', go_on):
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
@@ -129,7 +129,10 @@ def train_command(flags, *, out, recipe, resume, root, workers, device):
     data = load_data(r.dataset, root=root, n_train=r.n_train,
                      n_valid=r.n_valid, seed=r.seed, device=device,
                      image_size=r.image_size, workers=workers)
-    return fit(r, data, out=out, resume=bool(resume), device=device)
+    root = f' --root {root}' if root else ''
+    with plain_errors('afd_train', 'Go on with: afd_train --resume '
+                      f'{out}{root}'):
+        return fit(r, data, out=out, resume=bool(resume), device=device)
 
 # %% ../nbs/33_cli.ipynb #43e16a84
 def afd_evaluate(argv:list=None):
@@ -144,16 +147,16 @@ def afd_evaluate(argv:list=None):
     add('--eps', type=float, nargs='+', metavar='EPS', help='radii, pixel '
         "units (default: 0 and the recipe's eps)")
     add('--norm', help="linf, l2, l1 (default: the recipe's)")
-    add('--steps', type=int, default=40, help='of the attack (default: 40)')
-    add('--restarts', type=int, default=1, help='of pgd and apgd-ce '
-        '(default: 1)')
+    add('--steps', type=int, help='of the attack, not of fgsm '
+        '(default: 40)')
+    add('--restarts', type=int, help='of pgd and apgd-ce (default: 1)')
     add('--n', type=int, help='test images, from the front (default: all)')
     add('--seed', type=int, default=0, help='of the random starts '
         '(default: 0)')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
-    add('--record', metavar='DIR', help='also write records below DIR, as '
-        'results/DATASET/METHOD/RUN.json')
+    add('--record', metavar='DIR', help='also write records, as '
+        'DIR/DATASET/METHOD/RUN.json')
     a = p.parse_args(argv)
     with plain_errors('afd_evaluate'):
         print(evaluate_command(a).to_string(index=False))
@@ -173,8 +176,11 @@ def evaluate_command(a)->pd.DataFrame:
         r = run.recipe
         data = load_data(r.dataset, root=a.root, device=device,
                          image_size=r.image_size)
-        kw = {} if a.attack == 'fgsm' else dict(steps=a.steps)
-        if a.attack in ('pgd', 'apgd-ce'): kw['restarts'] = a.restarts
+        if a.norm not in (None, r.norm) and not a.eps:
+            raise ValueError(f"--norm {a.norm} needs --eps: the recipe's "
+                             f"{r.eps} is a radius in {r.norm}")
+        kw = {k: v for k in ('steps', 'restarts')
+              if (v := getattr(a, k)) is not None}
         e = evaluate(run.model, *take(data.test, a.n), attack=a.attack,
                      epsilons=a.eps or sorted({0., r.eps}),
                      norm=a.norm or r.norm, seed=a.seed, **kw)

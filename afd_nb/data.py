@@ -27,6 +27,8 @@ class TensorSplit:
         y:Tensor, # classes (n,)
     ): self.x, self.y = x, y
     def __len__(self): return len(self.y)
+    def to(self, device):
+        return TensorSplit(self.x.to(device), self.y.to(device))
     def read(self,
         batches:list[Tensor], # indices of each batch
     ): # yields x (b, c, h, w), y (b,)
@@ -76,6 +78,10 @@ class FileSplit:
         self.y = torch.tensor([c for _, c in samples], device=device)
         self.workers, self.device = workers, device
     def __len__(self): return len(self.files)
+    def to(self, device):
+        f = self.files
+        return FileSplit(f.samples, f.channels, f.size, self.workers,
+                         device)
     def read(self, batches:list[Tensor]):
         "The images at each batch of indices."
         loader = torch.utils.data.DataLoader(
@@ -135,6 +141,12 @@ class Data:
 
     @property
     def n_classes(self): return len(self.classes)
+
+    def to(self, device)->'Data': # the same data
+        "Move tensors, or what a folder gives, to `device`."
+        parts = (self.train, self.valid, self.test)
+        return Data(self.name, *(s.to(device) for s in parts),
+                    self.classes, self.shape)
 
 # %% ../nbs/01_data.ipynb #d69e2f97
 def take(
@@ -212,23 +224,25 @@ def _folder(root):
 
 # %% ../nbs/01_data.ipynb #84cf0708
 def _folder_shape(samples, size):
-    "(c, h, w) from the headers; without `size` all images must agree."
+    "(c, h, w) from all headers; grey only if every image is grey."
     from PIL import Image
-    path = samples[0][0]
-    open_image(path, 3)
-    with Image.open(path) as img: mode, (w, h) = img.mode, img.size
-    c = 1 if mode in ('1', 'L', 'I;16') else 3
-    if size: return c, size, size
-    for other, _ in samples:
+    first, grey = None, True
+    for path, _ in samples:
         try:
-            with Image.open(other) as img: wh = img.size
+            with Image.open(path) as img: mode, wh = img.mode, img.size
         except OSError as e:
-            raise ValueError(f"{other} is not a readable image; remove "
+            raise ValueError(f"{path} is not a readable image; remove "
                              f"or replace it ({e})") from e
-        if wh != (w, h):
-            raise ValueError(f"{other} is {wh[0]}x{wh[1]} pixels but "
-                             f"{path} is {w}x{h}; give image_size=…")
-    return c, h, w
+        if mode[0] in 'IF':
+            raise ValueError(f"{path} has more than 8 bits a channel "
+                             f"({mode}); convert it to 8 bits first")
+        first, grey = first or (path, wh), grey and mode in ('1', 'L', 'LA')
+        if not size and wh != first[1]:
+            raise ValueError(f"{path} is {wh[0]}x{wh[1]} pixels but "
+                             f"{first[0]} is {first[1][0]}x"
+                             f"{first[1][1]}; give image_size=…")
+    w, h = (size, size) if size else first[1]
+    return 1 if grey else 3, h, w
 
 # %% ../nbs/01_data.ipynb #4a187c9a
 def load_data(
@@ -251,7 +265,7 @@ def load_data(
     else: raw = _torchvision(name, root, download)
     is_folder = name == 'folder'
     n = len(raw.train) if is_folder else len(raw.train[1])
-    if n_valid is None: n_valid = min(n//10, 5000)
+    if n_valid is None: n_valid = min(max(n//10, 1), 5000)
     check_number('n_valid', n_valid, 1, high=n - 1)
     if n_train is None: n_train = n - n_valid
     check_number('n_train', n_train, 1, high=n - n_valid)

@@ -165,6 +165,9 @@ def write_demo_figures(runs:list, df, out:Path, device):
                                  right=('accuracy', 'sum'),
                                  n=('n', 'sum'), k=('n', 'first'))
         t['low'], t['high'] = wilson(t.right*t.k, t.n)
+        if g.seed.nunique() > 1: # between trainings, not images
+            sd = g.groupby('eps').accuracy.std()
+            t['low'], t['high'] = t.accuracy - sd, t.accuracy + sd
         pooled[m] = t
     x, y = take(load_data('digits', device=device).test)
     eps, maps = runs[0].recipe.eps, {}
@@ -228,7 +231,7 @@ def write_demo_report(runs:list, df, out:Path):
     r, seeds = runs[0].recipe, df.seed.nunique()
     shows = ('mean ± standard deviation over seeds' if seeds > 1 else
              '95 % Wilson interval')
-    bands = 'Bands are 95 % Wilson intervals over all test answers. '
+    bands = f'Bands: {shows}. '
     body = [
         f'<div class="verdict">{finding(df, r.eps)}</div>',
         html_figure(out/'curves.png', bands + 'The dotted vertical line is '

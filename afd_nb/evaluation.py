@@ -45,7 +45,7 @@ def ceiling(
     norm:str='linf',
     grey:float=.5, # the constant image
 )->float: # in (0, 1]
-    "The highest robust accuracy that any classifier can have."
+    "An upper bound on the robust accuracy of every classifier."
     reach = flat_norm(x - grey, NORMS[norm].p).flatten() <= eps + 1e-6
     if not reach.any(): return 1.
     return (1 - reach.double().mean()
@@ -98,12 +98,15 @@ def evaluate(
     "Robust accuracy of `model` against one attack over `epsilons`."
     epsilons = check_evaluation(model, x, y, attack, epsilons, norm,
                                 batch_size)
+    name = (attack if isinstance(attack, str) else
+            getattr(attack, '__name__', type(attack).__name__))
     run, settings = prepare(attack, norm, settings)
     robust = np.zeros((len(y), len(epsilons)), bool)
     with frozen(model):
         right = clean_right(model, x, y, batch_size)
         for j, eps in enumerate(epsilons):
-            for i in right.nonzero()[:, 0].split(batch_size):
+            left = right.nonzero()[:, 0]
+            for i in left.split(batch_size) if len(left) else []:
                 xb, yb, g = x[i], y[i], generator(seed, x.device)
                 ok = torch.ones_like(yb, dtype=torch.bool)
                 if eps > 0:
@@ -113,7 +116,6 @@ def evaluate(
                 robust[i.cpu().numpy(), j] = ok.cpu().numpy()
             if progress: progress(len(y))
     ceilings = [ceiling(x, y, e, norm) for e in epsilons]
-    name = attack if isinstance(attack, str) else attack.__name__
     return Evaluation(name, norm, epsilons, robust, ceilings,
                       dict(settings, seed=seed))
 
@@ -151,7 +153,8 @@ def prepare(attack, norm, settings):
                                                **settings)), settings
     if attack in STEPS: settings = dict(steps=STEPS[attack]) | settings
     extra = dict(norm=norm)
-    if attack in ('pgd', 'apgd-ce'): extra['early_stop'] = True
+    if attack in ('pgd', 'apgd-ce'):
+        settings = dict(early_stop=True) | settings
     draws = attack in ('pgd', 'apgd-ce')
     def run(m, x, y, eps, g):
         kw = dict(generator=g) if draws else {}
@@ -173,6 +176,9 @@ def predict(model, x)->Tensor: # classes (b,)
 
 def clean_right(model, x, y, batch_size)->Tensor: # bool (n,)
     "Which examples the model gets right unattacked."
+    with torch.no_grad(): z = model(x[:1])
+    if isinstance(z, Tensor) and z.ndim == 2:
+        check_labels(y, n_classes=z.shape[1])
     return torch.cat([predict(model, xb) == yb for xb, yb in
                       zip(x.split(batch_size), y.split(batch_size))])
 

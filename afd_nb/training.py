@@ -6,8 +6,8 @@
 __all__ = ['DEFAULTS', 'POSITIVE', 'AT_LEAST_0', 'BETA', 'REGISTRY', 'HOMES', 'Recipe', 'check_types', 'complete', 'to_json',
            'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'descend',
            'update_average', 'accuracy', 'validate', 'Run', 'versions', 'device_name', 'Loop', 'loop_state',
-           'load_loop_state', 'save_loop', 'read_state', 'open_folder', 'start_loop', 'train_epoch', 'finish_epoch',
-           'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run']
+           'load_loop_state', 'save_loop', 'read_state', 'only_begun', 'open_folder', 'start_loop', 'train_epoch',
+           'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run']
 
 # %% ../nbs/07_training.ipynb #23083be9
 import dataclasses, importlib, importlib.util, json, math, platform
@@ -87,7 +87,7 @@ class Recipe:
 POSITIVE = ('n_train n_valid image_size da_steps epochs batch_size '
             'valid_steps').split()
 AT_LEAST_0 = ('eps steps depth penalty lr_embedding lr_classifier '
-              'lr_discriminator momentum weight_decay').split()
+              'lr_discriminator momentum weight_decay gamma').split()
 BETA = {'trades': 6., 'rm': 1.}
 
 def check_types(r:Recipe):
@@ -96,6 +96,8 @@ def check_types(r:Recipe):
         v = getattr(r, f.name)
         want = (int, float) if f.type is float else f.type
         bad = isinstance(v, bool) and f.type is not bool
+        if v is None and f.default is not None:
+            raise TypeError(f"{f.name} must not be None")
         if v is not None and (bad or not isinstance(v, want)):
             raise TypeError(f"{f.name}={v!r} must be {f.type.__name__}")
 
@@ -105,7 +107,7 @@ def complete(r:Recipe):
     setv = lambda k, v: object.__setattr__(r, k, v)
     check_choice('dataset', r.dataset, NAMES)
     for k, v in {**DEFAULTS[r.dataset],
-                 'beta': BETA.get(r.method, 1.)}.items():
+                 'beta': BETA.get(r.method)}.items():
         if getattr(r, k) is None: setv(k, v)
     if isinstance(r.milestones, list): setv('milestones',
                                             tuple(r.milestones))
@@ -119,7 +121,11 @@ def complete(r:Recipe):
         if getattr(r, k) is not None: check_number(k, getattr(r, k), 1)
     for k in AT_LEAST_0: check_number(k, getattr(r, k), 0)
     check_number('average', r.average, 0, high=.99999)
-    check_number('beta', r.beta, 0)
+    if r.beta is not None: check_number('beta', r.beta, 0)
+    if r.attack == 'apgd-ce': check_choice('norm', r.norm, ['linf', 'l2'])
+    for m in r.milestones:
+        if not isinstance(m, int): raise TypeError(
+            f"milestones={r.milestones} must hold whole epochs")
     if r.step_size is not None:
         check_number('step_size', r.step_size, 0, above=True)
 
@@ -318,6 +324,7 @@ def loop_state(l:Loop)->dict:
     m = l.method
     return dict(
         recipe=to_json(l.recipe), model=m.model.state_dict(),
+        device=l.generators['attack'].device.type,
         mean=l.mean.state_dict(), best=l.best, best_epoch=l.best_epoch,
         players={k: v.state_dict() for k, v in m.players.items()},
         optimizers={k: v.state_dict() for k, v in m.optimizers.items()},
@@ -326,7 +333,11 @@ def loop_state(l:Loop)->dict:
 
 # %% ../nbs/07_training.ipynb #7757d97a
 def load_loop_state(l:Loop, s:dict):
-    "Put the state `s` back into `l`."
+    "Put the state `s` back into `l`; only on the same kind of device."
+    here = l.generators['attack'].device.type
+    if s['device'] != here:
+        raise ValueError(f"the run was made on {s['device']} and goes on "
+                         f"there only, not on {here}")
     l.method.model.load_state_dict(s['model'])
     l.mean.load_state_dict(s['mean'])
     for kind in ('players', 'optimizers'):
@@ -362,6 +373,16 @@ def read_state(path):
                          f"({e})") from e
 
 # %% ../nbs/07_training.ipynb #53e39bc0
+def only_begun(out:Path, r:Recipe)->bool:
+    "Was a run of this recipe killed before it wrote its first state?"
+    mine = out/'recipe.json'
+    if not mine.is_file(): return False
+    names = {p.name for p in out.iterdir()
+             if not p.name.startswith(('.recipe.json', '.state.pt'))}
+    return (names == {'recipe.json'}
+            and mine.read_text('utf-8') == to_json(r) + '\n')
+
+# %% ../nbs/07_training.ipynb #7f88d994
 def open_folder(
     out,         # folder
     r:Recipe,
@@ -369,7 +390,8 @@ def open_folder(
 )->dict: # the saved state, or None for a new run
     "Make the run's folder, or read its state; refuse what does not fit."
     out, state = Path(out), Path(out)/'state.pt'
-    if resume:
+    begun = only_begun(out, r)
+    if resume and not begun:
         if not state.is_file():
             raise FileNotFoundError(f"{out} holds no run to resume; "
                                     "leave out resume to start one")
@@ -380,13 +402,14 @@ def open_folder(
         if odd: raise ValueError(f"{out} was made by another recipe: "
                                  + '; '.join(odd))
         return s
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not begun and out.exists() and (not out.is_dir()
+                                       or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another folder"
                               " or resume the run in it (resume=True)")
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
 
-# %% ../nbs/07_training.ipynb #161f6327
+# %% ../nbs/07_training.ipynb #4cdb9a72
 def start_loop(r:Recipe, data:Data, device)->Loop:
     "Model, method and generators of a recipe, before the first step."
     mean, std = STATS.get(r.dataset, (0., 1.))
@@ -400,7 +423,7 @@ def start_loop(r:Recipe, data:Data, device)->Loop:
         m = get_method(r.method)(model, r, gens['attack'])
     return Loop(r, m, build() if r.average else model, gens, [], {})
 
-# %% ../nbs/07_training.ipynb #0b18f5ee
+# %% ../nbs/07_training.ipynb #d61b9985
 def train_epoch(
     l:Loop,
     split,       # training images
@@ -424,7 +447,7 @@ def train_epoch(
         if tick: tick()
     return {k: float(v)/n for k, v in sums.items()}
 
-# %% ../nbs/07_training.ipynb #3505a2e1
+# %% ../nbs/07_training.ipynb #4415462b
 def finish_epoch(l:Loop, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
     bad = [k for k, v in row.items() if not math.isfinite(v)]
@@ -439,16 +462,23 @@ def finish_epoch(l:Loop, row:dict, valid):
         l.best = {k: v.detach().cpu().clone()
                   for k, v in l.mean.state_dict().items()}
 
-# %% ../nbs/07_training.ipynb #2d66e412
+# %% ../nbs/07_training.ipynb #8fd770cf
 def check_data(r:Recipe, data:Data):
     "Refuse data that the recipe cannot train on, before any work."
+    if data.name in NAMES and data.name != r.dataset:
+        raise ValueError(f"the recipe is for {r.dataset}, the data are "
+                         f"{data.name}")
+    for k, part in dict(n_train=data.train, n_valid=data.valid).items():
+        if getattr(r, k) not in (None, len(part)):
+            raise ValueError(f"the recipe has {k}={getattr(r, k)}, the "
+                             f"data {len(part)}")
     check_number('batch_size', r.batch_size, 1, high=len(data.train))
     for part in ('train', 'valid', 'test'):
         s = getattr(data, part)
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
 
-# %% ../nbs/07_training.ipynb #0f0e91bf
+# %% ../nbs/07_training.ipynb #98182e4e
 def fit(
     recipe:Recipe,
     data:Data=None,     # None: what the recipe names
@@ -468,6 +498,7 @@ def fit(
                          seed=r.seed, device=device,
                          image_size=r.image_size)
     check_data(r, data)
+    data = data.to(device)
     l = start_loop(r, data, device)
     state = None if out is None else open_folder(out, r, resume)
     if state: load_loop_state(l, state)
@@ -477,10 +508,10 @@ def fit(
         run_epochs(l, data, device, out and Path(out), progress)
     return end_run(l, device, out and Path(out))
 
-# %% ../nbs/07_training.ipynb #98182e4e
+# %% ../nbs/07_training.ipynb #3b3af8a3
 def run_epochs(l:Loop, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
-    r, valid = l.recipe, tuple(t.to(device) for t in take(data.valid))
+    r, valid = l.recipe, take(data.valid)
     n, done = len(data.train)//r.batch_size, len(l.history)
     board = tensorboard(out)
     with tqdm(total=r.epochs*n, initial=done*n, unit='batch',
@@ -505,7 +536,7 @@ def run_epochs(l:Loop, data, device, out, progress):
         finally:
             if board: board.close()
 
-# %% ../nbs/07_training.ipynb #3b3af8a3
+# %% ../nbs/07_training.ipynb #53696cdf
 def tensorboard(out):
     "A TensorBoard writer into `out`, if TensorBoard is installed."
     if out is None or not importlib.util.find_spec('tensorboard'):
@@ -523,7 +554,7 @@ def end_run(l:Loop, device, out)->Run:
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
-# %% ../nbs/07_training.ipynb #2242d9d2
+# %% ../nbs/07_training.ipynb #d031c0d7
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
