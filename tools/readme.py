@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def readme(notebook: Path) -> str:
     "The Markdown of a notebook as GitHub shows it."
     nb = nbformat.read(notebook, as_version=4)
+    nb.metadata['language_info'] = {'name': 'python'}
     cells = []
     for c in nb.cells:
         lines = c.source.splitlines()
@@ -42,6 +43,7 @@ def readme(notebook: Path) -> str:
         out.append(text.strip('\n'))
     text = '\n\n'.join(out) + '\n'
     note = '<!-- Made from nbs/index.ipynb by tools/readme.py -->\n\n'
+    text = re.sub(r'\]\(([0-9]\w+\.ipynb)\)', r'](nbs/\1)', text)
     return note + re.sub(r'\n{3,}', '\n\n', text)
 
 
