@@ -33,7 +33,10 @@ def as_device(
                          "use 'auto' or 'cpu'")
     return device
 
-# %% ../nbs/00_core.ipynb #3041de65
+# %% ../nbs/00_core.ipynb #7732c171
+if os.environ.get('IN_TEST'): torch.set_num_threads(1)
+
+# %% ../nbs/00_core.ipynb #cc48cd08
 @contextmanager
 def seeded(
     seed:int, # any integer
@@ -50,7 +53,7 @@ def generator(
     "A generator that starts from `seed`."
     return torch.Generator(device).manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #022d485e
+# %% ../nbs/00_core.ipynb #1a489513
 @contextmanager
 def frozen(
     *models:nn.Module, # put into eval mode, no gradients for parameters
@@ -69,7 +72,7 @@ def frozen(
         for m, mode in zip(modules, modes): m.training = mode
         for p, flag in zip(params, flags): p.requires_grad_(flag)
 
-# %% ../nbs/00_core.ipynb #e9a41bc6
+# %% ../nbs/00_core.ipynb #3bb4368c
 @contextmanager
 def write_whole(
     path, # where the file shall be
@@ -86,7 +89,7 @@ def write_whole(
     finally:
         if os.path.exists(tmp): os.remove(tmp)
 
-# %% ../nbs/00_core.ipynb #505211f9
+# %% ../nbs/00_core.ipynb #6b559017
 def write_text(path, text:str):
     "Write `text` to `path`, whole or not at all."
     with write_whole(path) as tmp: tmp.write_text(text, encoding='utf-8')
@@ -95,7 +98,7 @@ def write_json(path, value):
     "Write `value` as JSON to `path`, whole or not at all."
     write_text(path, json.dumps(value, indent=1) + '\n')
 
-# %% ../nbs/00_core.ipynb #d4baf956
+# %% ../nbs/00_core.ipynb #86767f71
 def check_images(
     x:Tensor, # images (b, c, h, w) in [0, 1], floating point
 )->Tensor: # x itself
@@ -117,7 +120,7 @@ def check_images(
                          f"{hi:.3g}]; normalise inside the model instead")
     return x
 
-# %% ../nbs/00_core.ipynb #67e73457
+# %% ../nbs/00_core.ipynb #48e4d7b0
 def check_labels(
     y:Tensor,            # classes (b,), int64
     n:int=None,          # how many labels there must be
@@ -136,7 +139,7 @@ def check_labels(
                          f"got [{lo}, {hi}]")
     return y
 
-# %% ../nbs/00_core.ipynb #86767f71
+# %% ../nbs/00_core.ipynb #5d72d410
 def check_choice(what:str, value, choices):
     "Refuse a `value` that is not among `choices`; `what` names it."
     if value not in choices:
@@ -152,7 +155,7 @@ def check_number(what:str, value, low, *, above:bool=False, high=math.inf):
         raise ValueError(f"{what}={value} must be {sign} {low}{top}")
     return value
 
-# %% ../nbs/00_core.ipynb #7e32d67c
+# %% ../nbs/00_core.ipynb #494ed435
 METHODS = {
     'nt':     dict(label='NT', color='#777777', marker='o', ls=':'),
     'at':     dict(label='AT', color='#4477AA', marker='s', ls='--'),
@@ -166,7 +169,7 @@ def method_style(method:str)->dict:
     plain = dict(label=method, color='#000000', marker='x', ls='-')
     return dict(METHODS.get(method, plain), ms=4, lw=1.5)
 
-# %% ../nbs/00_core.ipynb #a3bb3a94
+# %% ../nbs/00_core.ipynb #9c5781b7
 @contextmanager
 def figure_style():
     "Matplotlib settings of every figure of the project."
