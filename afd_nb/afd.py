@@ -6,7 +6,6 @@
 __all__ = ['AFD']
 
 # %% ../nbs/08_afd.ipynb #d581b206
-import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from .core import frozen
 from .discriminator import Discriminator
 from .losses import GAMES, gradient_penalty
-from .training import Method, descend, method
+from .training import Method, descend, method, on_both
 
 # %% ../nbs/08_afd.ipynb #f891c6a8
 @method('afd')
@@ -55,10 +54,7 @@ def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
 @patch
 def both_features(self:AFD, x:Tensor, x_adv:Tensor):
     "h = E(x) and h_adv = E(x_adv), (b, d) each."
-    E = self.model.E
-    if self.recipe.joint_batch:
-        return E(torch.cat([x, x_adv])).chunk(2)
-    return E(x), E(x_adv)
+    return on_both(self.model.E, x, x_adv, self.recipe.joint_batch)
 
 # %% ../nbs/08_afd.ipynb #f02b7577
 @patch

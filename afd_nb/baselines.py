@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .core import frozen
 from .losses import kl
-from .training import Method, descend, method
+from .training import Method, descend, method, on_both
 
 # %% ../nbs/09_baselines.ipynb #ec9b0f1f
 class OneLoss(Method):
@@ -74,7 +74,8 @@ class TRADES(OneLoss):
 
     def loss(self, x, y):
         x_adv = self.attack(x)
-        z, z_adv = self.model(x), self.model(x_adv)
+        z, z_adv = on_both(self.model, x, x_adv,
+                           self.recipe.joint_batch)
         return trades_loss(z, z_adv, y, self.recipe.beta)
 
 # %% ../nbs/09_baselines.ipynb #dda14e1c
@@ -91,6 +92,7 @@ class RepresentationMatching(OneLoss):
     "Clean cross-entropy plus beta S_e (Sec. 3.2, Figure A3)."
     def loss(self, x, y):
         x_adv = self.perturb(x, y)
-        h, h_adv = self.model.E(torch.cat([x, x_adv])).chunk(2)
+        h, h_adv = on_both(self.model.E, x, x_adv,
+                           self.recipe.joint_batch)
         loss = F.cross_entropy(self.model.Dc(h), y)
         return loss + self.recipe.beta*sensitivity_loss(h, h_adv)

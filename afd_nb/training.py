@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'POSITIVE', 'AT_LEAST_0', 'BETA', 'REGISTRY', 'HOMES', 'Recipe', 'check_types', 'complete', 'to_json',
-           'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'descend',
+           'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'descend', 'on_both',
            'update_average', 'accuracy', 'validate', 'Run', 'versions', 'device_name', 'Loop', 'loop_state',
            'load_loop_state', 'save_loop', 'read_state', 'only_begun', 'open_folder', 'start_loop', 'train_epoch',
            'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run']
@@ -65,7 +65,7 @@ class Recipe:
     spectral:bool = True   # AFD: spectral norm in Da
     penalty:float = 0.     # AFD: weight of the gradient penalty
     da_steps:int = 1       # AFD: steps of Da a step of E
-    joint_batch:bool = True # AFD: clean and perturbed share BatchNorm
+    joint_batch:bool = True # clean and perturbed share BatchNorm
     beta:float = None      # TRADES: weight of KL; rm: weight of S_e
     epochs:int = None      # passes over the training images; by data set
     batch_size:int = 128   # examples
@@ -234,7 +234,18 @@ def descend(
     finally:
         for o in opts: o.zero_grad(set_to_none=True)
 
-# %% ../nbs/07_training.ipynb #280d8a4f
+# %% ../nbs/07_training.ipynb #b2de729b
+def on_both(
+    f,         # a network with BatchNorm, in train mode
+    x:Tensor,  # clean images (b, c, h, w)
+    x_adv:Tensor, # perturbed images (b, c, h, w)
+    joint:bool,   # one batch of 2b, or two of b
+)->tuple[Tensor, Tensor]: # f's output on each
+    "f on clean and perturbed images, in one batch or in two."
+    if joint: return f(torch.cat([x, x_adv])).chunk(2)
+    return f(x), f(x_adv)
+
+# %% ../nbs/07_training.ipynb #69c664be
 def update_average(
     mean:nn.Module,  # averaged in place
     model:nn.Module, # the weights to mix in
@@ -249,7 +260,7 @@ def update_average(
             if m.is_floating_point(): m.lerp_(v, 1 - a)
             else: m.copy_(v)
 
-# %% ../nbs/07_training.ipynb #a1d03d7e
+# %% ../nbs/07_training.ipynb #3449e07a
 def accuracy(
     model:nn.Module,    # images -> logits
     x:Tensor, y:Tensor, # images and labels
@@ -265,7 +276,7 @@ def accuracy(
                 right += (model(xb).argmax(1) == yb).sum()
     return right.item()/len(y)
 
-# %% ../nbs/07_training.ipynb #69c664be
+# %% ../nbs/07_training.ipynb #6ed10ae6
 def validate(
     model:nn.Module,
     x:Tensor, y:Tensor, # the validation split
@@ -279,7 +290,7 @@ def validate(
     return dict(valid_clean=accuracy(model, x, y),
                 valid_robust=accuracy(model, x, y, pgd))
 
-# %% ../nbs/07_training.ipynb #847f7344
+# %% ../nbs/07_training.ipynb #9331060e
 @dataclass
 class Run:
     "What `fit` gives and `load_run` reads."
@@ -293,7 +304,7 @@ class Run:
     def finished(self)->bool: # all epochs are done
         return len(self.history) == self.recipe.epochs
 
-# %% ../nbs/07_training.ipynb #3449e07a
+# %% ../nbs/07_training.ipynb #7757d97a
 def versions()->dict:
     "What a record says of the software."
     from importlib.metadata import version
@@ -305,7 +316,7 @@ def device_name(device:torch.device)->str:
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
 
-# %% ../nbs/07_training.ipynb #9331060e
+# %% ../nbs/07_training.ipynb #c1f18211
 @dataclass
 class Loop:
     "A training under way: the loop's own state, and how to keep it."
@@ -331,7 +342,7 @@ def loop_state(l:Loop)->dict:
         generators={k: g.get_state() for k, g in l.generators.items()},
         history=l.history, seconds=l.seconds, steps=l.steps)
 
-# %% ../nbs/07_training.ipynb #7757d97a
+# %% ../nbs/07_training.ipynb #7f9dfb1d
 def load_loop_state(l:Loop, s:dict):
     "Put the state `s` back into `l`; only on the same kind of device."
     here = l.generators['attack'].device.type
@@ -347,7 +358,7 @@ def load_loop_state(l:Loop, s:dict):
     for k in 'history best best_epoch seconds steps'.split():
         setattr(l, k, s[k])
 
-# %% ../nbs/07_training.ipynb #2e8beb53
+# %% ../nbs/07_training.ipynb #53e39bc0
 def save_loop(l:Loop, path:Path):
     "Weights and history first, then the state that vouches for them."
     if l.history:
@@ -361,7 +372,7 @@ def save_loop(l:Loop, path:Path):
                    pd.DataFrame(l.history).to_csv(index=False))
     with write_whole(path/'state.pt') as tmp: torch.save(loop_state(l), tmp)
 
-# %% ../nbs/07_training.ipynb #faa2a71b
+# %% ../nbs/07_training.ipynb #7f88d994
 def read_state(path):
     "The saved state at `path`; ValueError if it is torn."
     try:
@@ -372,7 +383,7 @@ def read_state(path):
         raise ValueError(f"{path} is torn or not a training state "
                          f"({e})") from e
 
-# %% ../nbs/07_training.ipynb #53e39bc0
+# %% ../nbs/07_training.ipynb #4cdb9a72
 def only_begun(out:Path, r:Recipe)->bool:
     "Was a run of this recipe killed before it wrote its first state?"
     mine = out/'recipe.json'
@@ -382,7 +393,7 @@ def only_begun(out:Path, r:Recipe)->bool:
     return (names == {'recipe.json'}
             and mine.read_text('utf-8') == to_json(r) + '\n')
 
-# %% ../nbs/07_training.ipynb #7f88d994
+# %% ../nbs/07_training.ipynb #0b18f5ee
 def open_folder(
     out,         # folder
     r:Recipe,
@@ -409,7 +420,7 @@ def open_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
 
-# %% ../nbs/07_training.ipynb #4cdb9a72
+# %% ../nbs/07_training.ipynb #4415462b
 def start_loop(r:Recipe, data:Data, device)->Loop:
     "Model, method and generators of a recipe, before the first step."
     mean, std = STATS.get(r.dataset, (0., 1.))
@@ -423,7 +434,7 @@ def start_loop(r:Recipe, data:Data, device)->Loop:
         m = get_method(r.method)(model, r, gens['attack'])
     return Loop(r, m, build() if r.average else model, gens, [], {})
 
-# %% ../nbs/07_training.ipynb #d61b9985
+# %% ../nbs/07_training.ipynb #2d66e412
 def train_epoch(
     l:Loop,
     split,       # training images
@@ -447,7 +458,7 @@ def train_epoch(
         if tick: tick()
     return {k: float(v)/n for k, v in sums.items()}
 
-# %% ../nbs/07_training.ipynb #4415462b
+# %% ../nbs/07_training.ipynb #0f0e91bf
 def finish_epoch(l:Loop, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
     bad = [k for k, v in row.items() if not math.isfinite(v)]
@@ -462,7 +473,7 @@ def finish_epoch(l:Loop, row:dict, valid):
         l.best = {k: v.detach().cpu().clone()
                   for k, v in l.mean.state_dict().items()}
 
-# %% ../nbs/07_training.ipynb #8fd770cf
+# %% ../nbs/07_training.ipynb #53696cdf
 def check_data(r:Recipe, data:Data):
     "Refuse data that the recipe cannot train on, before any work."
     if data.name in NAMES and data.name != r.dataset:
@@ -478,7 +489,7 @@ def check_data(r:Recipe, data:Data):
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
 
-# %% ../nbs/07_training.ipynb #98182e4e
+# %% ../nbs/07_training.ipynb #d031c0d7
 def fit(
     recipe:Recipe,
     data:Data=None,     # None: what the recipe names
@@ -508,7 +519,7 @@ def fit(
         run_epochs(l, data, device, out and Path(out), progress)
     return end_run(l, device, out and Path(out))
 
-# %% ../nbs/07_training.ipynb #3b3af8a3
+# %% ../nbs/07_training.ipynb #3906de79
 def run_epochs(l:Loop, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
     r, valid = l.recipe, take(data.valid)
@@ -536,7 +547,7 @@ def run_epochs(l:Loop, data, device, out, progress):
         finally:
             if board: board.close()
 
-# %% ../nbs/07_training.ipynb #53696cdf
+# %% ../nbs/07_training.ipynb #359fab11
 def tensorboard(out):
     "A TensorBoard writer into `out`, if TensorBoard is installed."
     if out is None or not importlib.util.find_spec('tensorboard'):
@@ -554,7 +565,7 @@ def end_run(l:Loop, device, out)->Run:
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
-# %% ../nbs/07_training.ipynb #d031c0d7
+# %% ../nbs/07_training.ipynb #b500e073
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
