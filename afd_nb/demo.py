@@ -179,7 +179,6 @@ def write_demo_figures(runs:list, df, out:Path, device):
     with figure_style():
         ax = plot_curves(pooled)
         ax.axvline(eps, color='k', lw=.8, ls=':')
-        ax.text(eps, 101, ' eps of training', fontsize=7, va='top')
         ax.figure.tight_layout()
         for fig, name in [(ax.figure, 'curves.png'),
                           (plot_maps(maps, y.cpu(), eps), 'tsne.png')]:

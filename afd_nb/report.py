@@ -62,7 +62,7 @@ STYLE = '''
 :root{--ink:#1c2430;--soft:#5b6675;--line:#dfe3e8;--accent:#c8404f}
 *{box-sizing:border-box}
 body{font:16px/1.55 system-ui,sans-serif;color:var(--ink);margin:0 auto;
- max-width:54rem;padding:1.5rem 1rem 4rem;background:#fff}
+ max-width:58rem;padding:1.5rem 1rem 4rem;background:#fff}
 h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0}
 h2{font-size:1.15rem;margin:2.2rem 0 .6rem}
 p.lead{font-size:1.1rem;color:var(--soft);margin:.2rem 0 1rem}
@@ -74,7 +74,7 @@ figcaption,.note{color:var(--soft);font-size:.9rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem;
  font-variant-numeric:tabular-nums}
-th,td{padding:.35rem .6rem;border-bottom:1px solid var(--line);
+th,td{padding:.35rem .4rem;border-bottom:1px solid var(--line);
  text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
 th button{all:unset;cursor:pointer;font-weight:600}
@@ -84,6 +84,8 @@ th[aria-sort=descending] button::after{content:" \\25BC"}
 small{color:var(--soft)}
 pre{background:#f6f7f9;padding:.7rem;overflow-x:auto;font-size:.8rem}
 @media print{body{max-width:none;padding:0;font-size:11pt}
+ h2{break-after:avoid}.wide{overflow:visible}table{font-size:8pt}
+ figure img{max-width:24rem}th,td{padding:.2rem .25rem}
  figure,table,.verdict{break-inside:avoid}details{display:none}}
 '''
 
