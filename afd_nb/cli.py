@@ -45,18 +45,21 @@ def recipe_flags(
 
 # %% ../nbs/33_cli.ipynb #9ceca643
 def read_recipe(flags:dict, file=None):
-    "A recipe from a JSON file and flags; flags win."
+    "A recipe from a JSON file or record, and flags; flags win."
     from afd_nb.training import Recipe, from_json
     d = {}
     if file:
         if not Path(file).is_file():
             raise FileNotFoundError(f"there is no recipe file {file}")
-        text = Path(file).read_text('utf-8')
-        from_json(text, file)
-        d = json.loads(text)
+        try: d = json.loads(Path(file).read_text('utf-8'))
+        except json.JSONDecodeError as e:
+            raise ValueError(f"{file} is not JSON: {e}") from e
+        if isinstance(d, dict) and isinstance(d.get('recipe'), dict):
+            d = d['recipe'] # a record of results/
+        from_json(json.dumps(d), file)
     return Recipe(**(d | flags))
 
-# %% ../nbs/33_cli.ipynb #2b862a70
+# %% ../nbs/33_cli.ipynb #5832109b
 def afd_demo(argv:list=None):
     "Train five methods on digits, evaluate, and write a report."
     p = argparse.ArgumentParser('afd_demo', description=afd_demo.__doc__)
@@ -85,14 +88,15 @@ def afd_demo(argv:list=None):
         print(summary(df).to_string())
         print(f"\nThe page to read: {Path(a.out)/'report.html'}")
 
-# %% ../nbs/33_cli.ipynb #5832109b
+# %% ../nbs/33_cli.ipynb #d6a8ad3c
 def afd_train(argv:list=None):
     "Train by a recipe: a JSON file, flags, or both (flags win)."
     p = argparse.ArgumentParser('afd_train', description=afd_train.__doc__)
     add = p.add_argument
     add('--out', help="the run's folder, new or empty (default: "
         'runs/DATASET-METHOD-seedN)')
-    add('--recipe', metavar='FILE.json', help='a recipe as JSON')
+    add('--recipe', metavar='FILE.json', help='a recipe as JSON, or '
+        'a record of results/')
     add('--resume', metavar='RUN', help='go on with the run in this folder')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--workers', type=int, default=0, help='processes that read a '
@@ -109,7 +113,7 @@ def afd_train(argv:list=None):
         print(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
               f"{best.valid_clean:.1%}, PGD {best.valid_robust:.1%}")
 
-# %% ../nbs/33_cli.ipynb #ad9afac2
+# %% ../nbs/33_cli.ipynb #43e16a84
 def train_command(flags, *, out, recipe, resume, root, workers, device):
     "What `afd_train` does, after its flags are read."
     from afd_nb.data import load_data
@@ -134,7 +138,7 @@ def train_command(flags, *, out, recipe, resume, root, workers, device):
                       f'{out}{root}'):
         return fit(r, data, out=out, resume=bool(resume), device=device)
 
-# %% ../nbs/33_cli.ipynb #43e16a84
+# %% ../nbs/33_cli.ipynb #1e3d7130
 def afd_evaluate(argv:list=None):
     "Accuracy of trained runs on test images, clean and under attack."
     p = argparse.ArgumentParser('afd_evaluate',
@@ -161,7 +165,7 @@ def afd_evaluate(argv:list=None):
     with plain_errors('afd_evaluate'):
         print(evaluate_command(a).to_string(index=False))
 
-# %% ../nbs/33_cli.ipynb #5c0e956d
+# %% ../nbs/33_cli.ipynb #ed0bd3d2
 def evaluate_command(a)->pd.DataFrame:
     "What `afd_evaluate` does, after its flags are read."
     from tqdm.auto import tqdm
