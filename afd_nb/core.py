@@ -7,11 +7,12 @@ __all__ = ['METHODS', 'as_device', 'seeded', 'generator', 'frozen', 'write_whole
            'check_labels', 'check_choice', 'check_number', 'method_style', 'figure_style']
 
 # %% ../nbs/00_core.ipynb #1aea03dc
-import json, math, os, tempfile
+import json, math, os, random, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,10 +42,17 @@ if os.environ.get('IN_TEST'): torch.set_num_threads(1)
 def seeded(
     seed:int, # any integer
 ):
-    "Inside, torch's global generator starts from `seed`; then it is put back."
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+    "Inside, global random numbers start from `seed`; then all is put back."
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 def generator(
     seed:int,       # any integer
