@@ -117,7 +117,7 @@ def run(
 )->Outcome:
     "Attack `x`; everything of the caller's is as it was afterwards."
     check_model(model, x, y)
-    check_number('eps', eps, 0)
+    eps = float(check_number('eps', eps, 0))
     if self.kind == 'minimum-norm':
         found = self.minimal(model, x, y)
         x_adv = nearest(x, found.x_adv, eps, self.norm)
@@ -242,7 +242,9 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     "The Foolbox attack, made once."
     import foolbox
     cls = getattr(foolbox.attacks, FOOLBOX[name][2][norm])
-    fb = cls(**translated(name, settings, 'foolbox', cls))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', '.*needs to be compiled')
+        fb = cls(**translated(name, settings, 'foolbox', cls))
     minimum = FOOLBOX[name][0] == 'minimum-norm'
     starts = 'starting_points' in inspect.signature(cls.run).parameters
     def f(model, x, y, eps, seed):
@@ -301,7 +303,8 @@ def flags_kept():
     "Yields a list that collects what AutoAttack warns of."
     logger, flags = logging.getLogger('auto-attack'), []
     class Keep(logging.Handler):
-        def emit(self, record): flags.append(record.getMessage())
+        def emit(self, record):
+            flags.append(record.getMessage().split(' See flags_doc')[0])
     handler, propagate = Keep(logging.WARNING), logger.propagate
     trace = sys.gettrace()
     logger.addHandler(handler)
@@ -343,7 +346,8 @@ def aa_attack(name, norm, settings)->Callable: # Attack.f
     version, parts = s.pop('version', 'standard'), s.pop('part', None)
     if name != 'autoattack': parts = [name]
     check_choice('version', version, PARTS)
-    known = {'autoattack': set(), 'square': {'queries', 'restarts'}}
+    known = {'autoattack': {'steps', 'restarts', 'queries'},
+             'square': {'queries', 'restarts'}}
     known = known.get(name, {'steps', 'restarts'})
     if set(s) - known:
         raise ValueError(f"{name} has no setting {min(set(s) - known)!r}; "
@@ -465,7 +469,7 @@ def aa_zoo(name, norm, seed, settings):
         Attack(k, norm, 'fixed-budget',
                'score-based' if k == 'square' else 'white-box',
                'pyautoattack', settings, seed,
-               aa_attack('autoattack', norm, dict(version=version,
+               aa_attack('autoattack', norm, dict(settings, version=version,
                                                   part=[k])))
         for k in PARTS[version]))
 
@@ -487,7 +491,7 @@ def own_attack(f, norm, seed, settings, name=None):
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
 
-# %% ../nbs/06_attack_zoo.ipynb #c5a4391a
+# %% ../nbs/06_attack_zoo.ipynb #7a76e363
 @dataclass(frozen=True)
 class PaperAttack:
     "A row of Table A2 (or Table A3)."
@@ -498,7 +502,7 @@ class PaperAttack:
     @property
     def attack(self): return attack(self.name, **self.settings)
 
-# %% ../nbs/06_attack_zoo.ipynb #760cc92a
+# %% ../nbs/06_attack_zoo.ipynb #067cd5ec
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)
 CIFAR_EPS = tuple(v/255 for v in (0, 2, 4, 8, 16, 32))
 FAR_CIFAR = (*CIFAR_EPS, 64/255)
@@ -514,7 +518,7 @@ TABLE_A2 = { # name: (MNIST grid, CIFAR grid, MNIST and CIFAR settings)
  'cw': ((0, .5, 1, 1.5, 2),)*2 + (dict(steps=100, step_size=.05),)*2}
 SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 
-# %% ../nbs/06_attack_zoo.ipynb #6cec141a
+# %% ../nbs/06_attack_zoo.ipynb #abc43560
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
@@ -531,7 +535,7 @@ def paper_attacks(
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 
-# %% ../nbs/06_attack_zoo.ipynb #abc43560
+# %% ../nbs/06_attack_zoo.ipynb #e0518b71
 def strong_attacks(dataset:str='mnist')->list: # of PaperAttack
     "Table A3: AutoAttack, Boundary at L2 eps 2, Brendel-Bethge."
     check_choice('dataset', dataset, ['mnist', 'cifar'])

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['wilson', 'ceiling', 'Evaluation', 'table', 'after_parts', 'auc', 'fingerprint', 'Work', 'new_work', 'Store',
-           'evaluate', 'predict', 'batches', 'by_eps', 'by_finds', 'summed_up', 'square_flag', 'check_evaluation',
-           'effort', 'plot_curves', 'plot_panels', 'worst_case', 'evaluate_all', 'tidy', 'sweep']
+           'evaluate', 'predict', 'batches', 'by_eps', 'by_finds', 'summed_up', 'distinct', 'square_flag',
+           'check_evaluation', 'effort', 'plot_curves', 'plot_panels', 'worst_case', 'evaluate_all', 'tidy', 'sweep']
 
 # %% ../nbs/10_evaluation.ipynb #79951e3a
-import hashlib, io, json, warnings, zipfile
+import hashlib, io, json, re, warnings, zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -209,7 +209,10 @@ def evaluate(
                      envelope=envelope)
         if a.kind == 'minimum-norm': del about['epsilons']
         s = Store(store, a, about)
-        w = s.load() or new_work(model, x, y, a, epsilons, batch_size)
+        w = s.load()
+        if w is None:
+            w = new_work(model, x, y, a, epsilons, batch_size)
+            s.save(w)
         go = by_finds if a.kind == 'minimum-norm' else by_eps
         go(model, x, y, a, epsilons, batch_size, envelope, w, s,
            progress or (lambda units: None))
@@ -281,9 +284,14 @@ def summed_up(x, y, a, epsilons, envelope, w, flags)->Evaluation:
     if not envelope: settings['envelope'] = False
     e = Evaluation(a.name, a.norm, epsilons, w.right[:, None] & stands,
                    [ceiling(x, y, v, a.norm) for v in epsilons], settings,
-                   w.failed, [*flags, *w.notes], parts, w.by)
+                   w.failed, distinct([*flags, *w.notes]), parts, w.by)
     if a.name == 'autoattack': e.notes += square_flag(e)
     return e
+
+def distinct(notes)->list:
+    "Notes that differ in more than their numbers; the first of each."
+    seen = {re.sub(r'\d+', '#', n): n for n in reversed(notes)}
+    return [n for n in notes if n in seen.values()]
 
 def square_flag(e)->list: # AutoAttack's own flag about Square
     "What AutoAttack would say of Square, over all examples."
@@ -295,7 +303,7 @@ def square_flag(e)->list: # AutoAttack's own flag about Square
                 pyautoattack.checks.check_square_sr(
                     dict(clean=1., **left), logger=pyautoattack.autoattack
                     .logging.getLogger('auto-attack'))
-    return list(dict.fromkeys(flags))
+    return distinct(flags)
 
 # %% ../nbs/10_evaluation.ipynb #1d9dc9d2
 def check_evaluation(x, y, attack, epsilons, norm, batch_size, seed,
@@ -369,7 +377,7 @@ def plot_panels(df, columns=4):
     fig.tight_layout(rect=(0, 0, 1, 1 - .3/(.5 + 2.1*rows)))
     return axes
 
-# %% ../nbs/10_evaluation.ipynb #5cc32f31
+# %% ../nbs/10_evaluation.ipynb #3234ed0c
 def worst_case(evaluations:list)->Evaluation: # of the same images, norm
     "What stands after every one of several attacks."
     first = evaluations[0]
@@ -392,7 +400,7 @@ def worst_case(evaluations:list)->Evaluation: # of the same images, norm
                       [ceilings[v] for v in epsilons],
                       dict(of=[e.attack for e in evaluations]), failed)
 
-# %% ../nbs/10_evaluation.ipynb #08218436
+# %% ../nbs/10_evaluation.ipynb #01d4777e
 def evaluate_all(
     model:nn.Module,  # images in [0, 1] -> logits
     data,             # (x, y), a split, or a Data, whose test split counts
@@ -408,7 +416,7 @@ def evaluate_all(
     return [evaluate(model, x[:n], y[:n], attack=a, epsilons=epsilons,
                      **more) for a, epsilons in plan]
 
-# %% ../nbs/10_evaluation.ipynb #a27038cc
+# %% ../nbs/10_evaluation.ipynb #dddd8725
 def tidy(evaluations:list)->pd.DataFrame:
     "A row per attack and eps, with its curve's area and the ceiling's."
     rows = []
