@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LISTS', 'plain_errors', 'recipe_flags', 'read_recipe', 'afd_demo', 'afd_train', 'train_command', 'Target',
            'load_target', 'target_flags', 'loaded_targets', 'afd_evaluate', 'planned', 'evaluate_command',
-           'afd_diagnose', 'diagnose_command']
+           'worst_cases', 'in_short', 'afd_diagnose', 'diagnose_command']
 
 # %% ../nbs/33_cli.ipynb #55295354
 import argparse, dataclasses, importlib, json, sys
@@ -297,12 +297,27 @@ def evaluate_command(a): # table, notes
                     envelope=not a.raw, progress=bar.update))
                 if a.record: save_record(make_record(t.run, done), a.record,
                                          t.name)
-            table = tidy(done).drop(columns='settings').round(4)
-            tables.append(table.assign(run=t.name))
+            done += worst_cases(done)
+            if a.record: save_record(make_record(t.run, done), a.record,
+                                     t.name)
+            tables.append(tidy(done).round(4).assign(run=t.name, settings=[
+                in_short(e.settings) for e in done for _ in e.epsilons]))
             notes += [f'{t.name} {e.attack}: {n}' for e in done
                       for n in e.notes]
     table = pd.concat(tables)
-    return table[['run', *table.columns.drop('run')]], notes
+    first = ['run', 'attack', 'settings']
+    return table[[*first, *table.columns.drop(first)]], notes
+
+def worst_cases(done)->list: # of Evaluation
+    "The worst case in each norm that several attacks share."
+    from afd_nb.evaluation import worst_case
+    norms = {e.norm: [o for o in done if o.norm == e.norm] for e in done}
+    return [worst_case(same) for same in norms.values() if len(same) > 1]
+
+def in_short(settings:dict)->str:
+    "Settings in a column: no seed, no brackets."
+    return ' '.join(f'{k}={v}' for k, v in settings.items()
+                    if k not in ('seed', 'of', 'early_stop')) or '-'
 
 # %% ../nbs/33_cli.ipynb #a0025449
 def afd_diagnose(argv:list=None):

@@ -187,3 +187,5 @@ def figure_style():
         'axes.grid': True, 'grid.color': '#dddddd', 'grid.linewidth': .6,
         'legend.frameon': False, 'axes.axisbelow': True}):
         yield
+        shown = plt.isinteractive() # not a matter of style
+    (plt.ion if shown else plt.ioff)()

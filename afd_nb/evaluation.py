@@ -346,7 +346,8 @@ def plot_curves(
                         color=style['color'])
     if (t.ceiling < 1).any():
         ax.plot(t.index, 100*t.ceiling, color='k', lw=1, ls=(0, (1, 3)),
-                label='ceiling', drawstyle='steps-post')
+                label='ceiling', drawstyle='steps-post', marker='_',
+                ms=7)
     ax.set(xlabel=f'eps ({unit})', ylabel='accuracy (%)',
            ylim=(-2, 102))
     ax.legend(fontsize=8)

@@ -1,0 +1,106 @@
+"The zoo gives what the libraries give, example by example."
+import logging
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from afd_nb.attack_zoo import attack, attack_names, flags_kept
+from afd_nb.attack_zoo import import_advertorch, tuned
+from afd_nb.core import frozen, generator, seeded
+from afd_nb.data import data_root, load_data
+from afd_nb.evaluation import evaluate
+from afd_nb.models import create_model
+
+EPS = dict(linf=.15, l2=1.5, l1=10.)
+SHORT = dict(boundary=dict(steps=60), square=dict(queries=60),
+             cw=dict(steps=20, binary_search_steps=3),
+             autoattack=dict(steps=10, queries=60))
+SHORT |= {k: dict(steps=30) for k in ('ddn', 'bb-l2', 'bb-linf')}
+SHORT |= {k: dict(steps=10) for k in ('apgd-ce', 'apgd-t', 'fab-t')}
+FOOLBOX = {'fgsm': 'LinfFastGradientAttack', 'pgd-linf': 'LinfPGD',
+           'pgd-l2': 'L2PGD', 'pgd-l1': 'L1PGD', 'ddn': 'DDNAttack',
+           'deepfool': 'LinfDeepFoolAttack',
+           'deepfool-l2': 'L2DeepFoolAttack', 'cw': 'L2CarliniWagnerAttack',
+           'boundary': 'BoundaryAttack', 'bb-l2': 'L2BrendelBethgeAttack',
+           'bb-linf': 'LinfinityBrendelBethgeAttack'}
+
+
+@pytest.fixture(scope='module', params=['digits', 'mnist'])
+def small(request):
+    "A small network trained for a second, and 24 test images."
+    name = request.param
+    if name == 'mnist' and not (data_root()/'MNIST'/'raw').is_dir():
+        pytest.skip('no MNIST below $AFD_DATA or ./data')
+    data = load_data(name, n_train=1000 if name == 'mnist' else None,
+                     n_valid=100, download=False)
+    model, g = create_model('small', data.shape, 10, seed=0), generator(0)
+    opt = torch.optim.SGD(model.parameters(), .1, momentum=.9)
+    for _ in range(100):
+        i = torch.randint(len(data.train), (64,), generator=g)
+        loss = F.cross_entropy(model(data.train.x[i]), data.train.y[i])
+        opt.zero_grad(), loss.backward(), opt.step()
+    return model.eval(), data.test.x[:24], data.test.y[:24]
+
+
+def by_library(name, a, model, x, y, eps):
+    "x_adv of the library itself, without a line of ours."
+    if name in FOOLBOX:
+        import foolbox as fb
+        kw = dict(a.settings)
+        if 'step_size' in kw: kw['stepsize'] = kw.pop('step_size')
+        direct = getattr(fb.attacks, FOOLBOX[name])(**kw)
+        return direct(fb.PyTorchModel(model, bounds=(0, 1)), x, y,
+                      epsilons=eps)[1]
+    if name == 'mim':
+        return import_advertorch().MomentumIterativeAttack(
+            model, eps=eps, nb_iter=40).perturb(x, y)
+    import pyautoattack
+    aa = pyautoattack.AutoAttack(model, norm='Linf', eps=eps, seed=5)
+    for part in (aa.apgd, aa.apgd_targeted, aa.fab, aa.square):
+        tuned(part, **SHORT[name])
+    if name != 'autoattack': aa.attacks_to_run = [name]
+    return aa.run_standard_evaluation(x, y, batch_size=len(x))[0]
+
+
+# one of the two Brendel-Bethge: each compiles for half a minute
+@pytest.mark.parametrize('name', [n for n in attack_names() if n != 'bb-l2'])
+def test_same_examples_fall_as_under_the_library(small, name):
+    model, x, y = small
+    a = attack(name, seed=5, **SHORT.get(name, {}))
+    eps = EPS[a.norm]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ours = model(a(model, x, y, eps=eps)).argmax(1) != y
+    with seeded(5), frozen(model), flags_kept(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        theirs = model(by_library(name, a, model, x, y, eps)).argmax(1) != y
+    assert ours.tolist() == theirs.tolist()
+    e = evaluate(model, x, y, attack=a, epsilons=[eps])
+    right = model(x).argmax(1) == y
+    # `evaluate` attacks the right ones alone: another batch, other numbers
+    if a.library == 'advertorch' or name in ('fgsm', 'ddn', 'deepfool'):
+        assert e.robust[:, 0].tolist() == (right & ~theirs).tolist()
+    assert not e.robust[~right.numpy()].any()
+
+
+def test_autoattack_standard_is_the_librarys(small):
+    import pyautoattack
+    model, x, y = small
+    x, y = x[:8], y[:8]
+    e = evaluate(model, x, y, attack='autoattack', epsilons=[.1],
+                 batch_size=3, seed=5)
+    with seeded(5), frozen(model), flags_kept():
+        aa = pyautoattack.AutoAttack(model, norm='Linf', eps=.1, seed=5)
+        x_adv, _ = aa.run_standard_evaluation(x, y, batch_size=3)
+    assert e.robust[:, 0].tolist() == (model(x_adv).argmax(1) == y).tolist()
+    assert e.parts == ['apgd-ce', 'apgd-t', 'fab-t', 'square']
+
+
+def test_autoattack_logger_is_as_it_was(small):
+    model, x, y = small
+    logger = logging.getLogger('auto-attack')
+    before = list(logger.handlers), logger.propagate
+    attack('autoattack', steps=2, queries=5)(model, x, y, eps=.1)
+    assert (list(logger.handlers), logger.propagate) == before
