@@ -72,11 +72,15 @@ def logits_of(model, x)->Tensor: # (b, classes)
 # %% ../nbs/06_attack_zoo.ipynb #7378fa8f
 def check_model(model, x, y)->list: # flags
     "Refuse what is no classifier of `x`; flag one that is random."
+    if not isinstance(model, nn.Module):
+        raise TypeError("the model must be a torch.nn.Module, got "
+                        f"{type(model).__name__}")
     check_images(x)
     check_labels(y, len(x))
-    tensors = [*model.parameters(), *model.buffers()] if isinstance(
-        model, nn.Module) else []
-    for t in tensors:
+    if x.dtype != torch.float32:
+        raise ValueError(f"attacks work in float32, the images are "
+                         f"{x.dtype}")
+    for t in (*model.parameters(), *model.buffers()):
         if t.device != x.device:
             raise ValueError(f"the model is on {t.device}, the images "
                              f"are on {x.device}; move one of them")

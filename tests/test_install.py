@@ -31,7 +31,8 @@ print('ok')
     assert len(MODULES) >= 14
 
 
-@pytest.mark.parametrize('name', ['afd_demo', 'afd_train', 'afd_evaluate'])
+@pytest.mark.parametrize('name', ['afd_demo', 'afd_train', 'afd_evaluate',
+                                  'afd_diagnose'])
 def test_command_is_installed_and_helps(name):
     (command,) = entry_points(group='console_scripts', name=name)
     done = subprocess.run([Path(sys.executable).parent/name, '--help'],

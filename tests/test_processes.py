@@ -80,3 +80,30 @@ def test_bad_input_is_one_line_and_nothing_is_written(whole, tmp_path):
         assert says in err and err.count('\n') == 1, err
     assert contents(whole) == before
     assert not list(tmp_path.iterdir())
+
+
+def evaluate(run, store):
+    return subprocess.Popen(
+        [BIN/'afd_evaluate', run, '--attacks', 'pgd', 'apgd-ce', 'ddn',
+         '--n', '80', '--batch_size', '10', '--eps', '0', '.1', '.2',
+         '--steps', '40', '--store', store],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_sweep_goes_on_where_it_was(how, whole, tmp_path):
+    wanted = finish(evaluate(whole, tmp_path/'in-one-go'))
+    store, end = tmp_path/'stopped', time.monotonic() + 120
+    p = evaluate(whole, store)
+    while not list(store.glob('apgd-ce*.npz')): # in the second attack
+        assert p.poll() is None and time.monotonic() < end
+        time.sleep(.01)
+    p.send_signal(how)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode != 0, 'it had finished already'
+    if how == signal.SIGINT:
+        assert p.returncode == 130 and 'same command again' in err
+    (first,) = store.glob('pgd*.npz')
+    before = first.read_bytes(), first.stat().st_mtime_ns
+    assert finish(evaluate(whole, store)) == wanted
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == before
