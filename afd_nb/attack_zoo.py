@@ -215,7 +215,7 @@ def translated(name, settings, library, made_by)->dict:
         raise ValueError(f"{name}: {sorted(settings)} sets one thing twice")
     return out
 
-# %% ../nbs/06_attack_zoo.ipynb #cf3b8232
+# %% ../nbs/06_attack_zoo.ipynb #763c2ec9
 FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'fgsm': ('fixed-budget', 'white-box', dict(
      linf='LinfFastGradientAttack', l2='L2FastGradientAttack',
@@ -241,7 +241,7 @@ FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'bb-linf': ('minimum-norm', 'white-box',
              dict(linf='LinfinityBrendelBethgeAttack'), dict(steps=1000))}
 
-# %% ../nbs/06_attack_zoo.ipynb #763c2ec9
+# %% ../nbs/06_attack_zoo.ipynb #cc2decb4
 def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     "The Foolbox attack, made once."
     import foolbox
@@ -258,7 +258,7 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(raw if minimum else cut, y < 0)
     return f
 
-# %% ../nbs/06_attack_zoo.ipynb #cac26a37
+# %% ../nbs/06_attack_zoo.ipynb #9b76b0d7
 def from_starts(fb, fm, x, y)->Outcome:
     "Run a Foolbox attack from noise, where there is a start in it."
     import foolbox
@@ -277,7 +277,7 @@ def from_starts(fb, fm, x, y)->Outcome:
     notes = [] if good.all() else ['no noise gave a start']
     return Outcome(x_adv, ~good, notes)
 
-# %% ../nbs/06_attack_zoo.ipynb #3558bc51
+# %% ../nbs/06_attack_zoo.ipynb #ad87fa5f
 def import_advertorch():
     "AdverTorch's attacks, on a torch without `zero_gradients`."
     place = importlib.import_module('torch.autograd.gradcheck')
@@ -287,7 +287,7 @@ def import_advertorch():
     finally:
         if lacks: del place.zero_gradients
 
-# %% ../nbs/06_attack_zoo.ipynb #2302deb1
+# %% ../nbs/06_attack_zoo.ipynb #b6ea101f
 def advertorch_attack(name, norm, settings)->Callable: # Attack.f
     "AdverTorch's momentum iterative method."
     settings, rel = dict(settings), settings.get('rel_step')
@@ -301,7 +301,7 @@ def advertorch_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(cls(model, eps=eps, **at).perturb(x, y), y < 0)
     return f
 
-# %% ../nbs/06_attack_zoo.ipynb #ad87fa5f
+# %% ../nbs/06_attack_zoo.ipynb #e4ae391f
 @contextmanager
 def flags_kept():
     "Yields a list that collects what AutoAttack warns of."
@@ -319,7 +319,7 @@ def flags_kept():
         logger.removeHandler(handler)
         logger.propagate = propagate
 
-# %% ../nbs/06_attack_zoo.ipynb #66fb51cb
+# %% ../nbs/06_attack_zoo.ipynb #99fbc113
 PARTS = dict(standard=('apgd-ce', 'apgd-t', 'fab-t', 'square'),
              plus=('apgd-ce', 'apgd-dlr', 'fab', 'square', 'apgd-t',
                    'fab-t'),
@@ -343,7 +343,7 @@ def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
                         "and 'square'")
     return aa
 
-# %% ../nbs/06_attack_zoo.ipynb #7eedb0b1
+# %% ../nbs/06_attack_zoo.ipynb #db72d9dd
 def aa_attack(name, norm, settings)->Callable: # Attack.f
     "AutoAttack, or one part of it."
     s, plus = dict(settings), 'pyautoattack'
@@ -379,7 +379,7 @@ def tuned(one, steps=None, restarts=None, queries=None):
         one.n_iter_min = max(int(.06*steps), 1)
         one.size_decr = max(int(.03*steps), 1)
 
-# %% ../nbs/06_attack_zoo.ipynb #cbdac16f
+# %% ../nbs/06_attack_zoo.ipynb #81db6773
 AUTO = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')
 NAMES = ('fgsm', 'pgd-linf', 'pgd-l2', 'pgd-l1', 'mim', 'ddn', 'deepfool',
          'deepfool-l2', 'cw', 'boundary', 'bb-l2', 'bb-linf', *AUTO)
@@ -393,7 +393,7 @@ def attack_norms(name:str)->tuple: # its norms, the default first
     if name in FOOLBOX: return tuple(FOOLBOX[name][2])
     return ('linf',) if name == 'mim' else ('linf', 'l2', 'l1')
 
-# %% ../nbs/06_attack_zoo.ipynb #8ecc5826
+# %% ../nbs/06_attack_zoo.ipynb #a331e4ee
 def attack(
     name,          # one of `attack_names()`, 'pgd', or a function
     *, norm:str=None, # None: the attack's own, else Linf
@@ -419,7 +419,7 @@ def attack(
                                                         settings))
     return aa_zoo(name, norm, seed, settings)
 
-# %% ../nbs/06_attack_zoo.ipynb #e4ae391f
+# %% ../nbs/06_attack_zoo.ipynb #346e748e
 def check_settings(name, settings):
     "Refuse numbers that are none of steps, sizes or restarts."
     for k in ('steps', 'restarts', 'queries'):
@@ -447,7 +447,7 @@ def foolbox_zoo(name, norm, seed, settings):
     if len(parts) == 1: return one
     return replace(one, f=in_turn(parts), parts=parts)
 
-# %% ../nbs/06_attack_zoo.ipynb #9e784974
+# %% ../nbs/06_attack_zoo.ipynb #148a07c7
 def in_turn(parts)->Callable: # Attack.f
     "Each part attacks what the parts before it left right."
     def f(model, x, y, eps, seed):
@@ -461,7 +461,7 @@ def in_turn(parts)->Callable: # Attack.f
         return Outcome(x_adv, y < 0, list(dict.fromkeys(notes)))
     return f
 
-# %% ../nbs/06_attack_zoo.ipynb #99fbc113
+# %% ../nbs/06_attack_zoo.ipynb #51e1ef92
 def aa_zoo(name, norm, seed, settings):
     "An `Attack` from pyautoattack; AutoAttack's parts are its parts."
     access = 'score-based' if name == 'square' else 'white-box'
@@ -495,7 +495,7 @@ def own_attack(f, norm, seed, settings, name=None):
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
 
-# %% ../nbs/06_attack_zoo.ipynb #7a76e363
+# %% ../nbs/06_attack_zoo.ipynb #8ad4554b
 @dataclass(frozen=True)
 class PaperAttack:
     "A row of Table A2 (or Table A3)."
@@ -506,7 +506,7 @@ class PaperAttack:
     @property
     def attack(self): return attack(self.name, **self.settings)
 
-# %% ../nbs/06_attack_zoo.ipynb #067cd5ec
+# %% ../nbs/06_attack_zoo.ipynb #84426e55
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)
 CIFAR_EPS = tuple(v/255 for v in (0, 2, 4, 8, 16, 32))
 FAR_CIFAR = (*CIFAR_EPS, 64/255)
@@ -522,7 +522,7 @@ TABLE_A2 = { # name: (MNIST grid, CIFAR grid, MNIST and CIFAR settings)
  'cw': ((0, .5, 1, 1.5, 2),)*2 + (dict(steps=100, step_size=.05),)*2}
 SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 
-# %% ../nbs/06_attack_zoo.ipynb #abc43560
+# %% ../nbs/06_attack_zoo.ipynb #2be05e52
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
@@ -539,7 +539,7 @@ def paper_attacks(
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 
-# %% ../nbs/06_attack_zoo.ipynb #e0518b71
+# %% ../nbs/06_attack_zoo.ipynb #07e681fd
 def strong_attacks(dataset:str='mnist')->list: # of PaperAttack
     "Table A3: AutoAttack, Boundary at L2 eps 2, Brendel-Bethge."
     check_choice('dataset', dataset, ['mnist', 'cifar'])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradients', 'fosc', 'Through', 'feature_attack',
-           'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis', 'row', 'diagnose', 'Doctor',
-           'norm_of', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'by_autoattack',
+           'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis', 'row', 'Trials', 'norm_of',
+           'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'by_autoattack', 'diagnose',
            'diagnosis_effort', 'loss_surface', 'plot_surface']
 
 # %% ../nbs/11_masking.ipynb #563c08a8
@@ -180,43 +180,16 @@ def row(check, value, more='')->dict:
                 threshold=float(threshold), verdict=verdict,
                 why=more if value is None else why + (more and f' ({more})'))
 
-# %% ../nbs/11_masking.ipynb #d381df2a
-def diagnose(
-    model:nn.Module,  # images in [0, 1] -> logits
-    x:Tensor,         # images (n, c, h, w) in [0, 1]; 200 or more
-    y:Tensor,         # labels (n,)
-    *, eps:float,     # radius in pixel units, > 0
-    norm:str='linf',  # of eps: 'linf', 'l2', 'l1'
-    steps:int=40,     # of PGD, the yardstick
-    autoattack:dict=None, # settings; None: standard
-    queries:int=1000, # of Square against PGD
-    seed:int=0,       # of every random number
-    batch_size:int=500,
-    store=None,       # folder, as in `evaluate`
-    progress:Callable=None, # called with units done, see `diagnosis_effort`
-)->Diagnosis: # check, value, threshold, verdict, why
-    "Is the robustness real? A row a check (Sec. 3.4 and beyond it)."
-    check_number('eps', eps, 0, above=True)
-    check_choice('norm', norm, NORMS)
-    flags = check_model(model, x, y)
-    d = Doctor(connected(model, x), x, y, eps, norm, steps, autoattack or {},
-               queries, seed, dict(batch_size=batch_size, store=store,
-                                   progress=progress))
-    rows = [row('random answers', len(flags))]
-    for part in (by_gradient, by_black_box, by_effort, by_stationarity,
-                 by_adaptive, by_autoattack): rows += part(d)
-    return Diagnosis(rows)
-
 # %% ../nbs/11_masking.ipynb #f814b4b3
-class Doctor:
-    "The model, the images, and what has been tried on them."
-    def __init__(self, model, x, y, eps, norm, steps, aa, queries, seed,
-                 more):
+class Trials:
+    "A model, images, and attacks on them, PGD first: the yardstick."
+    def __init__(self, model, x, y, *, eps, norm, steps, autoattack,
+                 queries, seed, **more): # `more` is `evaluate`'s
         self.model, self.x, self.y, self.eps = model, x, y, eps
-        self.norm, self.steps, self.aa = norm, steps, aa
+        self.norm, self.steps, self.autoattack = norm, steps, autoattack
         self.queries, self.seed, self.more = queries, seed, more
-        self.base = self.try_('pgd', steps=steps)
-    def try_(self, name, eps=None, **settings): # an Evaluation
+        self.base = self.run('pgd', steps=steps)
+    def run(self, name, eps=None, **settings): # an Evaluation
         if norm_of(name, self.norm): settings['norm'] = self.norm
         with warnings.catch_warnings(): # it has a row of its own
             warnings.filterwarnings('ignore', 'the model is random')
@@ -232,7 +205,7 @@ def norm_of(name, norm)->bool: # whether the attack is told its norm
     return not isinstance(name, str) or name in (
         'pgd', 'fgsm', 'square', 'autoattack')
 
-# %% ../nbs/11_masking.ipynb #22d4c7d5
+# %% ../nbs/11_masking.ipynb #839455eb
 def by_gradient(d)->list:
     "Zero gradients; a single step."
     with frozen(d.model), torch.no_grad():
@@ -241,29 +214,31 @@ def by_gradient(d)->list:
     zero = zero_gradients(d.model, d.x[right], d.y[right]) if \
         right.any() else 0.
     return [row('zero input gradients', zero),
-            row('single-step beats iterative', d.drop(d.try_('fgsm')))]
+            row('single-step beats iterative', d.drop(d.run('fgsm')))]
 
+# %% ../nbs/11_masking.ipynb #fb6f76a2
 def by_black_box(d)->list:
     "Square, which only sees logits."
-    e = d.try_('square', queries=d.queries)
+    e = d.run('square', queries=d.queries)
     return [row('black-box beats white-box', d.drop(e),
                 f'{d.queries} queries')]
 
-# %% ../nbs/11_masking.ipynb #1ee4e2f4
+# %% ../nbs/11_masking.ipynb #f18ad6f0
 def by_effort(d)->list:
     "No bound; more steps; more restarts."
     n = d.x[0].numel()
     everything = dict(linf=1., l2=math.sqrt(n), l1=float(n))[d.norm]
-    free = d.try_('pgd', eps=everything, steps=max(100, d.steps))
+    free = d.run('pgd', eps=everything, steps=max(100, d.steps))
     top = ceiling(d.x, d.y, everything, d.norm)
-    long = d.try_('pgd', steps=5*d.steps)
-    often = d.try_('pgd', steps=d.steps, restarts=10)
+    long = d.run('pgd', steps=5*d.steps)
+    often = d.run('pgd', steps=d.steps, restarts=10)
     return [row('unbounded attack', free.robust[:, 1].mean(),
                 f'at {d.norm} eps {everything:.3g}; no model can have more '
                 f'than {top:.3f}'),
             row('more steps', d.drop(long), f'{5*d.steps} steps'),
             row('more restarts', d.drop(often))]
 
+# %% ../nbs/11_masking.ipynb #2e512fd5
 def by_stationarity(d)->list:
     "FOSC at PGD's last points, where PGD failed."
     stands = torch.from_numpy(d.base.robust[:, 1]).to(d.x.device)
@@ -283,10 +258,10 @@ def by_stationarity(d)->list:
     return [row('first-order stationarity', known.median().item(),
                 f'{len(known)} images')]
 
-# %% ../nbs/11_masking.ipynb #839455eb
+# %% ../nbs/11_masking.ipynb #983de39b
 def by_adaptive(d)->list:
     "The attacks made for AFD."
-    rows = [row('rescaled logits', d.beyond(d.try_(
+    rows = [row('rescaled logits', d.beyond(d.run(
         rescaled_attack, steps=d.steps)))]
     if not hasattr(d.model, 'features'):
         lacks = 'the model has no .features(x)'
@@ -302,14 +277,15 @@ def by_adaptive(d)->list:
     def with_da(model, x, y, *, eps, norm='linf', steps=40, generator=None):
         return discriminator_attack(model, x, y, eps=eps, norm=norm, Da=Da,
                                     steps=steps, generator=generator)
-    return [row('feature attack', d.beyond(d.try_(feature_attack,
+    return [row('feature attack', d.beyond(d.run(feature_attack,
                                                   steps=d.steps))),
-            row('discriminator attack', d.beyond(d.try_(
+            row('discriminator attack', d.beyond(d.run(
                 with_da, steps=d.steps)))] + rows
 
+# %% ../nbs/11_masking.ipynb #bbbb85a8
 def by_autoattack(d)->list:
     "AutoAttack: its gap, its Square, its flags."
-    e = d.try_('autoattack', **d.aa)
+    e = d.run('autoattack', **d.autoattack)
     left = e.after_parts()[d.eps]
     square = (left.iloc[list(left.index).index('square') - 1]
               - left['square']) if 'square' in left else None
@@ -320,14 +296,41 @@ def by_autoattack(d)->list:
                 '' if square is not None else 'this version has no Square'),
             row('AutoAttack flags', len(e.notes), '; '.join(e.notes))]
 
-# %% ../nbs/11_masking.ipynb #a95fe008
+# %% ../nbs/11_masking.ipynb #33dadefb
+def diagnose(
+    model:nn.Module,  # images in [0, 1] -> logits
+    x:Tensor,         # images (n, c, h, w) in [0, 1]; 200 or more
+    y:Tensor,         # labels (n,)
+    *, eps:float,     # radius in pixel units, > 0
+    norm:str='linf',  # of eps: 'linf', 'l2', 'l1'
+    steps:int=40,     # of PGD, the yardstick
+    autoattack:dict=None, # settings; None: standard
+    queries:int=1000, # of Square against PGD
+    seed:int=0,       # of every random number
+    batch_size:int=500,
+    store=None,       # folder, as in `evaluate`
+    progress:Callable=None, # called with units done, see `diagnosis_effort`
+)->Diagnosis: # check, value, threshold, verdict, why
+    "Is the robustness real? A row a check (Sec. 3.4 and beyond it)."
+    check_number('eps', eps, 0, above=True)
+    check_choice('norm', norm, NORMS)
+    flags = check_model(model, x, y)
+    d = Trials(connected(model, x), x, y, eps=eps, norm=norm, steps=steps,
+               autoattack=autoattack or {}, queries=queries, seed=seed,
+               batch_size=batch_size, store=store, progress=progress)
+    rows = [row('random answers', len(flags))]
+    for part in (by_gradient, by_black_box, by_effort, by_stationarity,
+                 by_adaptive, by_autoattack): rows += part(d)
+    return Diagnosis(rows)
+
+# %% ../nbs/11_masking.ipynb #eedd3772
 def diagnosis_effort(n:int, autoattack:dict=None)->int:
     "Units that `diagnose` reports to `progress`."
     runs = ['pgd']*4 + ['fgsm', 'square'] + ['pgd']*3 # as `diagnose`
     return (sum(effort(attack(k), n, [0, 1]) for k in runs)
             + effort(attack('autoattack', **autoattack or {}), n, [0, 1]))
 
-# %% ../nbs/11_masking.ipynb #3cf35fab
+# %% ../nbs/11_masking.ipynb #1c0858da
 def loss_surface(
     model,           # images -> logits
     x:Tensor,        # one image (1, c, h, w) in [0, 1]
@@ -351,7 +354,7 @@ def loss_surface(
         loss=cross_entropy(z, y.expand(len(z))).cpu(),
         right=(z.argmax(1) == y).cpu()))
 
-# %% ../nbs/11_masking.ipynb #8ac3d145
+# %% ../nbs/11_masking.ipynb #eddc58bc
 def plot_surface(surface:pd.DataFrame, ax=None, title=''):
     "A map of `loss_surface`; the line is where the answer changes."
     if ax is None: ax = plt.subplots(figsize=(2.6, 2.3))[1]
