@@ -23,7 +23,8 @@ def plain_errors(
 ):
     "Turn an expected error into one line on stderr and an exit status."
     try: yield
-    except (ValueError, TypeError, OSError, FloatingPointError) as e:
+    except (ValueError, TypeError, OSError, FloatingPointError,
+            RuntimeError) as e:
         print(f"{name}: {e}", file=sys.stderr)
         raise SystemExit(2) from e
     except KeyboardInterrupt as e:
@@ -179,7 +180,7 @@ def load_target(
                         "torch model")
     return Target(text, model.to(device), dataset=dataset)
 
-# %% ../nbs/33_cli.ipynb #ed0bd3d2
+# %% ../nbs/33_cli.ipynb #f1727688
 def target_flags(p):
     "The flags that say what to attack, on which images, where."
     add = p.add_argument
@@ -216,7 +217,7 @@ def loaded_targets(a)->list: # of (Target, x, y, store)
         out.append((t, *take(data.test, a.n), store))
     return out
 
-# %% ../nbs/33_cli.ipynb #47456cae
+# %% ../nbs/33_cli.ipynb #c8675cbe
 def afd_evaluate(argv:list=None):
     "Accuracy of models on test images, clean and under attack."
     p = argparse.ArgumentParser('afd_evaluate',
@@ -242,7 +243,7 @@ def afd_evaluate(argv:list=None):
         print(table.to_string(index=False))
         for note in notes: print(note)
 
-# %% ../nbs/33_cli.ipynb #c8675cbe
+# %% ../nbs/33_cli.ipynb #b2d4b4af
 LISTS = {'table-a2': 'paper', 'table-a2-scaled': 'scaled', 'table-a3': None}
 
 def planned(a, t)->list: # of (Attack, epsilons)
@@ -273,9 +274,9 @@ def planned(a, t)->list: # of (Attack, epsilons)
                 + (f", the recipe's {t.eps} is in {t.norm}" if t.norm else
                    "") + ": give --eps")
         plan.append((one, a.eps or sorted({0., t.eps})))
-    return plan
+    return list({repr(p): p for p in plan}.values()) # each once
 
-# %% ../nbs/33_cli.ipynb #b2d4b4af
+# %% ../nbs/33_cli.ipynb #a0025449
 def evaluate_command(a): # table, notes
     "What `afd_evaluate` does, after its flags are read."
     from tqdm.auto import tqdm
@@ -319,7 +320,7 @@ def in_short(settings:dict)->str:
     return ' '.join(f'{k}={v}' for k, v in settings.items()
                     if k not in ('seed', 'of', 'early_stop')) or '-'
 
-# %% ../nbs/33_cli.ipynb #a0025449
+# %% ../nbs/33_cli.ipynb #85cf404f
 def afd_diagnose(argv:list=None):
     "Is the robustness of a model real? A report of checks."
     p = argparse.ArgumentParser('afd_diagnose',
@@ -338,7 +339,7 @@ def afd_diagnose(argv:list=None):
                       'without --store.'):
         diagnose_command(a)
 
-# %% ../nbs/33_cli.ipynb #97d8824b
+# %% ../nbs/33_cli.ipynb #eba4e9ef
 def diagnose_command(a):
     "What `afd_diagnose` does, after its flags are read."
     from tqdm.auto import tqdm

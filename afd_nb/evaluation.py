@@ -20,12 +20,12 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from .attack_zoo import (Attack, attack as get_attack, check_model,
-                               flags_kept, logits_of, nearest)
+from .attack_zoo import (Attack, PaperAttack, all_broken, attack as get_attack,
+                               check_model, flags_kept, logits_of, nearest)
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
                          check_number, figure_style, frozen, generator,
-                         method_style, write_whole)
+                         method_style, seeded, write_whole)
 
 # %% ../nbs/10_evaluation.ipynb #898b4bfd
 def wilson(
@@ -76,16 +76,19 @@ class Evaluation:
     robust:np.ndarray  # bool (examples, eps): right, and still right
     ceilings:list      # of each eps: the most that is possible
     settings:dict = field(default_factory=dict) # steps, seed, …
-    failed:np.ndarray = None # bool (examples,): could not be attacked
+    failed:np.ndarray = None # bool (examples, eps): counted as robust
+                             # because they could not be attacked
     notes:list = field(default_factory=list)    # flags and reasons
     parts:list = field(default_factory=list)    # names, in order
     by:np.ndarray = None # int (examples, eps): part that fooled, or -1
+    about:str = ''       # fingerprint of model and images
 
     @property
     def n(self): return len(self.robust)
     @property
-    def n_failed(self):
-        return 0 if self.failed is None else int(self.failed.sum())
+    def n_failed(self): # by eps
+        return self._series([0]*len(self.epsilons) if self.failed is None
+                            else self.failed.sum(0), 'failed')
     def _series(self, v, name):
         return pd.Series(v, pd.Index(self.epsilons, name='eps'),
                          name=name)
@@ -153,7 +156,7 @@ class Work:
     right:np.ndarray  # bool (n,): right when not attacked
     by:np.ndarray     # int8 (n, eps): part that fooled it, -1 none
     done:np.ndarray   # int8 (n, eps): parts that are through with it
-    failed:np.ndarray # bool (n,)
+    failed:np.ndarray # bool (n, eps): the attack could not handle it
     notes:list
     epsilons:list     # what the columns are
     found:np.ndarray  # minimum-norm finds (n, c, h, w), else empty
@@ -165,7 +168,7 @@ def new_work(model, x, y, a, epsilons, batch_size)->Work:
     n, k = len(y), len(epsilons)
     found = np.zeros(x.shape if a.kind == 'minimum-norm' else 0, 'f4')
     return Work(right, np.full((n, k), -1, 'i1'), np.zeros((n, k), 'i1'),
-                np.zeros(n, bool), [], epsilons, found)
+                np.zeros((n, k), bool), [], epsilons, found)
 
 # %% ../nbs/10_evaluation.ipynb #753a6167
 class Store:
@@ -205,16 +208,18 @@ def evaluate(
     epsilons=(0., .1, .2, .3), # radii in pixel units, >= 0
     norm:str=None,     # of eps; None: the attack's own, else Linf
     batch_size:int=500,
-    seed:int=0,        # of the attack's random numbers
+    seed:int=None,     # of the attack's random numbers; None: 0
     envelope:bool=True, # what fell at a smaller eps has fallen
-    store=None,        # folder that keeps results, example by example
+    store=None,        # folder that keeps results, example by example;
+                       # not those of a function, whose name says too little
     progress:Callable=None, # called with units done, see `effort`
     **settings,        # of the attack: steps, restarts, …
 )->Evaluation: # per-example results by eps
     "Robust accuracy of `model` against one attack over `epsilons`."
     a, epsilons = check_evaluation(x, y, attack, epsilons, norm,
                                    batch_size, seed, settings)
-    with frozen(model):
+    if a.library == 'afd_nb' and a.name != 'pgd': store = None
+    with frozen(model), seeded(a.seed):
         flags = check_model(model, x, y)
         for flag in flags: warnings.warn(flag)
         about = dict(model=fingerprint(model, x, y), attack=a.name,
@@ -231,7 +236,8 @@ def evaluate(
         go = by_finds if a.kind == 'minimum-norm' else by_eps
         go(model, x, y, a, epsilons, batch_size, envelope, w, s,
            progress or (lambda units: None))
-    return summed_up(x, y, a, epsilons, envelope, w, flags)
+    return summed_up(x, y, a, epsilons, envelope, w, flags,
+                     about['model'])
 
 # %% ../nbs/10_evaluation.ipynb #3a784138
 def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress):
@@ -240,45 +246,47 @@ def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress):
         alive = w.right & (not envelope or (w.by[:, :j] < 0).all(1))
         for k, part in enumerate(a.parts or (a,)):
             left = alive & ((w.by[:, j] < 0) | (w.by[:, j] >= k)) & (eps > 0)
-            progress(len(y) - left.sum())
+            progress(int(len(y) - left.sum())*part.cost)
             for i in batches(left, size):
                 if (w.done[i, j] <= k).any():
                     out = part.run(model, x[i], y[i], eps=eps)
                     wrong = (predict(model, out.x_adv) != y[i]) & ~out.failed
                     w.by[i[wrong.cpu().numpy()], j] = k
                     w.done[i, j] = k + 1
-                    w.failed[i] |= out.failed.cpu().numpy()
+                    w.failed[i, j] |= out.failed.cpu().numpy()
                     w.notes = list(dict.fromkeys([*w.notes, *out.notes]))
                     s.save(w)
-                progress(len(i))
+                progress(len(i)*part.cost)
 
 # %% ../nbs/10_evaluation.ipynb #5f394eaf
 def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
     "A minimum-norm attack: once for all eps."
-    progress((~w.right).sum()*len(epsilons))
+    progress(int((~w.right).sum())*len(epsilons)*a.cost)
     if w.epsilons != epsilons: # of the same finds
-        w.by = np.full((len(y), len(epsilons)), -1, 'i1')
-        w.done = np.minimum(w.done[:, :1], 1).repeat(len(epsilons), 1)
+        k = len(epsilons)
+        w.by = np.full((len(y), k), -1, 'i1')
+        w.done = np.minimum(w.done[:, :1], 1).repeat(k, 1)
+        w.failed = w.failed[:, :1].repeat(k, 1)
         w.epsilons = epsilons
     for i in batches(w.right, size):
         if not (w.done[i] == 2).all():
             if not w.done[i].all():
                 out = a.minimal(model, x[i], y[i])
                 w.found[i] = out.x_adv.cpu().numpy()
-                w.failed[i] = out.failed.cpu().numpy()
+                w.failed[i] = out.failed.cpu().numpy()[:, None]
                 w.notes = list(dict.fromkeys([*w.notes, *out.notes]))
             found = torch.from_numpy(w.found[i]).to(x)
             for j, eps in enumerate(epsilons):
                 x_adv = nearest(x[i], found, eps, a.norm)
                 wrong = (predict(model, x_adv) != y[i]).cpu().numpy()
-                w.by[i, j] = np.where(wrong & ~w.failed[i] & (eps > 0),
+                w.by[i, j] = np.where(wrong & ~w.failed[i, j] & (eps > 0),
                                       0, -1)
             w.done[i] = 2 # found, and cut to every eps
             s.save(w)
-        progress(len(i)*len(epsilons))
+        progress(len(i)*len(epsilons)*a.cost)
 
 # %% ../nbs/10_evaluation.ipynb #93305cd3
-def summed_up(x, y, a, epsilons, envelope, w, flags)->Evaluation:
+def summed_up(x, y, a, epsilons, envelope, w, flags, about)->Evaluation:
     "The `Evaluation` of finished work."
     stands = w.by < 0
     if envelope: stands = np.logical_and.accumulate(stands, 1)
@@ -286,9 +294,13 @@ def summed_up(x, y, a, epsilons, envelope, w, flags)->Evaluation:
              for k, p in enumerate(a.parts)]
     settings = dict(a.settings, seed=a.seed)
     if not envelope: settings['envelope'] = False
-    e = Evaluation(a.name, a.norm, epsilons, w.right[:, None] & stands,
+    robust = w.right[:, None] & stands
+    e = Evaluation(a.name, a.norm, epsilons, robust,
                    ceilings(x, y, epsilons, a.norm), settings,
-                   w.failed, distinct([*flags, *w.notes]), parts, w.by)
+                   w.failed & robust, distinct([*flags, *w.notes]), parts,
+                   w.by, about)
+    for j, eps in enumerate(epsilons):
+        if eps: all_broken(a, e.failed[robust[:, j], j], e.notes)
     if a.name == 'autoattack': e.notes += square_flag(e)
     return e
 
@@ -317,10 +329,12 @@ def check_evaluation(x, y, attack, epsilons, norm, batch_size, seed,
     check_labels(y, len(x))
     if norm is not None: check_choice('norm', norm, NORMS)
     if isinstance(attack, Attack):
-        if settings or norm not in (None, attack.norm):
-            raise ValueError("an Attack has its settings and norm already")
+        if (settings or norm not in (None, attack.norm)
+                or seed not in (None, attack.seed)):
+            raise ValueError("an Attack has its settings, norm and seed "
+                             "already")
         a = attack
-    else: a = get_attack(attack, norm=norm, seed=seed, **settings)
+    else: a = get_attack(attack, norm=norm, seed=seed or 0, **settings)
     epsilons = [float(e) for e in np.atleast_1d(epsilons)]
     if not epsilons: raise ValueError("epsilons is empty")
     for e in epsilons: check_number('eps', e, 0)
@@ -330,17 +344,23 @@ def check_evaluation(x, y, attack, epsilons, norm, batch_size, seed,
     return a, sorted(epsilons)
 
 def effort(a:Attack, n:int, epsilons)->int: # units that `progress` counts
-    "Examples x eps x parts: what there is to do at most."
-    return n*len(epsilons)*len(a.parts or (a,))
+    "Examples x eps x model passes: what there is to do at most."
+    return n*len(epsilons)*a.cost
 
 # %% ../nbs/10_evaluation.ipynb #dced4c63
 def plot_curves(
     curves,  # name -> Evaluation or its table; or a `sweep` with `method`
     ax=None, # axes; None makes a figure
-    unit:str='Linf, pixel units', # of eps
+    unit:str=None, # of eps; None: the norm, if it is known
 ):
     "Accuracy against eps, a line a method (Figures 2, 3, A1, A2)."
     if isinstance(curves, pd.DataFrame): return plot_panels(curves)
+    norms = {e.norm.capitalize() for e in curves.values()
+             if isinstance(e, Evaluation)}
+    if len(norms) > 1:
+        raise ValueError(f"{' and '.join(sorted(norms))} do not share an "
+                         "axis")
+    unit = unit or ', '.join([*norms, 'pixel units'])
     if ax is None: ax = plt.subplots(figsize=(4.6, 3))[1]
     for name, e in curves.items():
         t = e.table() if isinstance(e, Evaluation) else e
@@ -362,6 +382,9 @@ def plot_panels(df, columns=4):
     "A panel an attack; `df` is `sweep`'s table with a column `method`."
     if 'method' not in df:
         raise ValueError("the table needs a column 'method'")
+    if df.duplicated(['method', 'attack', 'norm', 'eps']).any():
+        raise ValueError("some method has two values at one eps: choose "
+                         "one seed and one version of each attack")
     groups = list(df.groupby(['attack', 'norm'], sort=False))
     columns = min(columns, len(groups))
     rows = -(-len(groups)//columns)
@@ -382,30 +405,33 @@ def plot_panels(df, columns=4):
     fig.tight_layout(rect=(0, 0, 1, 1 - .3/(.5 + 2.1*rows)))
     return axes
 
-# %% ../nbs/10_evaluation.ipynb #38cc81be
+# %% ../nbs/10_evaluation.ipynb #4c27cc21
 def worst_case(evaluations:list)->Evaluation: # of the same images, norm
     "What stands after every one of several attacks."
     first = evaluations[0]
     for e in evaluations:
-        if e.norm != first.norm or e.n != first.n:
+        if (e.norm, e.n, e.about) != (first.norm, first.n, first.about):
             raise ValueError(f"{e.attack} ({e.norm}, {e.n} images) and "
                              f"{first.attack} ({first.norm}, {first.n} "
-                             "images) are not about the same thing")
-    ceilings = {v: c for e in evaluations
-                for v, c in zip(e.epsilons, e.ceilings)}
-    epsilons = sorted(ceilings)
+                             "images) are not about the same model, images "
+                             "and norm")
+    top = {v: c for e in evaluations
+           for v, c in zip(e.epsilons, e.ceilings)}
+    epsilons = sorted(top)
     robust = np.ones((first.n, len(epsilons)), bool)
+    failed = np.zeros_like(robust)
     for e in evaluations:
         for k, v in enumerate(epsilons):
             upto = [j for j, u in enumerate(e.epsilons) if u <= v]
             robust[:, k] &= e.robust[:, upto].all(1)
-    failed = np.any([e.failed for e in evaluations if e.failed is not None]
-                    or [np.zeros(first.n, bool)], axis=0)
+            if e.failed is not None:
+                failed[:, k] |= e.failed[:, upto].any(1)
     return Evaluation('worst case', first.norm, epsilons, robust,
-                      [ceilings[v] for v in epsilons],
-                      dict(of=[e.attack for e in evaluations]), failed)
+                      [top[v] for v in epsilons],
+                      dict(of=[e.attack for e in evaluations]),
+                      failed & robust, about=first.about)
 
-# %% ../nbs/10_evaluation.ipynb #a5fe24bb
+# %% ../nbs/10_evaluation.ipynb #826e1d6d
 def evaluate_all(
     model:nn.Module,  # images in [0, 1] -> logits
     data,             # (x, y), a split, or a Data, whose test split counts
@@ -416,12 +442,12 @@ def evaluate_all(
     "One evaluation after another."
     data = getattr(data, 'test', data)
     x, y = data if isinstance(data, tuple) else (data.x, data.y)
-    plan = [(getattr(a, 'attack', None) or a[0],
-             getattr(a, 'epsilons', None) or a[1]) for a in attacks]
+    plan = [(a.name, a.epsilons, a.settings) if isinstance(a, PaperAttack)
+            else (*a, {}) for a in attacks]
     return [evaluate(model, x[:n], y[:n], attack=a, epsilons=epsilons,
-                     **more) for a, epsilons in plan]
+                     **settings, **more) for a, epsilons, settings in plan]
 
-# %% ../nbs/10_evaluation.ipynb #4c27cc21
+# %% ../nbs/10_evaluation.ipynb #aa583cf7
 def tidy(evaluations:list)->pd.DataFrame:
     "A row per attack and eps, with its curve's area and the ceiling's."
     rows = []
@@ -430,7 +456,7 @@ def tidy(evaluations:list)->pd.DataFrame:
         if len(e.epsilons) > 1:
             areas = dict(auc=e.auc, auc_ceiling=e.auc_ceiling)
         rows += [dict(attack=e.attack, norm=e.norm, eps=eps, n=e.n,
-                      **row._asdict(), failed=e.n_failed, **areas,
+                      **row._asdict(), failed=e.n_failed[eps], **areas,
                       settings=json.dumps(e.settings, sort_keys=True,
                                           default=str))
                  for eps, row in zip(e.epsilons, e.table().itertuples(

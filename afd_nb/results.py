@@ -48,9 +48,9 @@ def make_record(
 
 def evaluation_rows(e, split)->list:
     "One row an eps; failures, flags and parts only where there are any."
-    more = dict(failed=e.n_failed, notes=e.notes)
     rows = []
     for j, eps in enumerate(e.epsilons):
+        more = dict(failed=int(e.n_failed[eps]), notes=e.notes)
         row = dict(attack=e.attack, norm=e.norm, settings=e.settings,
                    split=split, n=e.n, eps=eps,
                    right=int(e.robust[:, j].sum()),

@@ -6,13 +6,16 @@
 __all__ = ['transfer', 'matrix', 'plot_transfer']
 
 # %% ../nbs/12_transfer.ipynb #f46c2613
+import warnings
+from typing import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from .attack_zoo import attack as get_attack, check_model
-from .core import METHODS, check_number, frozen
+from .core import METHODS, check_number, frozen, seeded
 from .evaluation import batches, check_evaluation, predict, wilson
 
 # %% ../nbs/12_transfer.ipynb #077e8e0b
@@ -25,27 +28,33 @@ def transfer(
     attack='pgd-linf', # as for `evaluate`
     norm:str=None,   # of eps; None: the attack's own, else Linf
     batch_size:int=500,
-    seed:int=0,      # of the attack's random numbers
+    seed:int=None,   # of the attack's random numbers; None: 0
+    progress:Callable=None, # called with units: `effort` a source
     **settings,      # of the attack
-)->pd.DataFrame: # tidy: source, target, right, n, accuracy, low, high
+)->pd.DataFrame: # source, target, right, n, accuracy, low, high, failed
     "Accuracy of every target under every source's attack (Table A4)."
     check_number('eps', eps, 0, above=True)
     a, _ = check_evaluation(x, y, attack, [eps], norm, batch_size, seed,
                             settings)
-    for m in (*sources.values(), *targets.values()): check_model(m, x, y)
+    for k, m in (sources | targets).items():
+        for flag in check_model(m, x, y): warnings.warn(f"{k}: {flag}")
     right = {(s, t): 0 for s in sources for t in targets}
+    failed = dict.fromkeys(sources, 0)
     for s, source in sources.items():
         for i in batches(np.ones(len(y), bool), batch_size):
-            x_adv = a(source, x[i], y[i], eps=eps)
+            out = a.run(source, x[i], y[i], eps=eps)
+            failed[s] += int(out.failed.sum())
             for t, target in targets.items():
-                with frozen(target):
-                    right[s, t] += (predict(target, x_adv)
+                with frozen(target), seeded(a.seed):
+                    right[s, t] += (predict(target, out.x_adv)
                                     == y[i]).sum().item()
+            if progress: progress(len(i)*a.cost)
     rows = []
     for (s, t), k in right.items():
         low, high = wilson(k, len(y))
         rows.append(dict(source=s, target=t, right=k, n=len(y),
-                         accuracy=k/len(y), low=low, high=high))
+                         accuracy=k/len(y), low=low, high=high,
+                         failed=failed[s]))
     return pd.DataFrame(rows)
 
 # %% ../nbs/12_transfer.ipynb #79447dfc
