@@ -286,7 +286,7 @@ def evaluate_command(a): # table, notes
     total = sum(effort(one, len(y), epsilons) for _, _, y, _, plan in jobs
                 for one, epsilons in plan)
     tables, notes = [], []
-    with tqdm(total=total, unit='attacks', unit_scale=True,
+    with tqdm(total=total, unit='passes', unit_scale=True,
               disable=not sys.stderr.isatty()) as bar:
         for t, x, y, store, plan in jobs:
             done = []
@@ -354,7 +354,7 @@ def diagnose_command(a):
         if not (a.eps or t.eps):
             raise ValueError(f"{t.name} says nothing of eps: give --eps")
     total = sum(diagnosis_effort(len(y), aa) for _, _, y, _ in jobs)
-    with tqdm(total=total, unit='attacks', unit_scale=True,
+    with tqdm(total=total, unit='passes', unit_scale=True,
               disable=not sys.stderr.isatty()) as bar:
         for t, x, y, store in jobs:
             bar.set_description(t.name)

@@ -67,7 +67,7 @@ def plot_transfer(df:pd.DataFrame, ax=None):
     "The matrix in percent; white-box cells are framed."
     m = matrix(df)
     if ax is None:
-        ax = plt.subplots(figsize=(1.6 + .75*m.shape[1],
+        ax = plt.subplots(figsize=(1.6 + .9*m.shape[1],
                                    1 + .45*m.shape[0]))[1]
     ax.imshow(100*m.values, vmin=0, vmax=100, cmap='cividis',
               aspect='auto')

@@ -16,7 +16,7 @@ def test_record_is_whole_and_in_its_place(path):
     assert path.parts[-3:-1] == (r['dataset'], r['method'])
     assert rec['seconds'] > 0 and rec['versions']['torch']
     assert len(rec['history']['valid_robust']) == r['epochs']
-    assert path.stat().st_size < 10_000
+    assert path.stat().st_size < 40_000 # Table A2 twice, and the checks
 
 
 def test_afd_on_mnist_three_seeds():
