@@ -104,3 +104,29 @@ def test_autoattack_logger_is_as_it_was(small):
     before = list(logger.handlers), logger.propagate
     attack('autoattack', steps=2, queries=5)(model, x, y, eps=.1)
     assert (list(logger.handlers), logger.propagate) == before
+
+
+def test_model_on_another_device_is_one_clear_error(small):
+    model, x, y = small
+    away = create_model('small', tuple(x.shape[1:]), 10, seed=0).to('meta')
+    for call in (lambda: attack('fgsm')(away, x, y, eps=.1),
+                 lambda: evaluate(away, x, y, attack='fgsm', epsilons=[.1])):
+        with pytest.raises(ValueError, match='the model is on meta'):
+            call()
+
+
+def test_ctrl_c_in_evaluate_leaves_the_model_alone(small):
+    model, x, y = small
+    net = create_model('small', tuple(x.shape[1:]), 10, seed=0).train()
+    calls = []
+
+    def stop(*_):
+        calls.append(1)
+        if len(calls) > 9: raise KeyboardInterrupt
+    net.register_forward_pre_hook(stop)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(net, x, y, attack='autoattack', epsilons=[.1])
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(m.training for m in net.modules())
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
