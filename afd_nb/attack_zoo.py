@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attacks import NORMS, pgd
+from .attacks import NORMS, flat_norm, pgd
 from .core import (check_choice, check_images, check_labels,
                          check_number, frozen, generator, seeded)
 
@@ -35,7 +35,7 @@ class Outcome:
 # %% ../nbs/06_attack_zoo.ipynb #bd28db9f
 def distances(d:Tensor, norm:str)->Tensor: # (b,), float64
     "Length of each example's perturbation."
-    return d.detach().flatten(1).double().norm(p=NORMS[norm].p, dim=1)
+    return flat_norm(d.detach().double(), NORMS[norm].p).flatten()
 
 def settle(x_adv:Tensor, x:Tensor, eps:float, norm:str)->Tensor:
     "`x_adv` in the ball and the box; ValueError if it is far outside."
@@ -175,18 +175,17 @@ Attack.minimal = minimal
 
 def nearest(x, found, eps, norm)->Tensor: # x_adv
     "Minimum-norm finds, cut to the ball the way Foolbox cuts them."
-    d, p = found - x, NORMS[norm].p
-    if norm == 'linf': d = d.clamp(-eps, eps)
-    else:
-        n = d.flatten(1).norm(p=p, dim=1).clamp_min(1e-12)
-        d = d*(eps/n).clamp_max(1).reshape(-1, *[1]*(x.ndim - 1))
-    return settle(x + d, x, eps, norm)
+    import foolbox
+    ball = foolbox.distances.LpDistance(NORMS[norm].p)
+    return settle(ball.clip_perturbation(x, found, eps), x, eps, norm)
 
 # %% ../nbs/06_attack_zoo.ipynb #63d2607b
 def guarded(self:Attack, model, x, y, eps)->Outcome:
     "The library's answer, with random state and model put back."
     with frozen(model), seeded(self.seed):
-        out = self.halving(model, x, y, eps)
+        out = (self.f(model, x, y, eps, self.seed)
+               if self.library == 'afd_nb' else
+               self.halving(model, x, y, eps))
     nan = out.x_adv.flatten(1).isnan().any(1)
     if nan.any():
         out.x_adv[nan] = x[nan]
@@ -369,7 +368,7 @@ def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
 # %% ../nbs/06_attack_zoo.ipynb #a4deebdb
 def aa_attack(name, norm, settings)->Callable: # Attack.f
     "AutoAttack, or one part of it."
-    s, plus = dict(settings), 'pyautoattack'
+    s = dict(settings)
     version, parts = s.pop('version', 'standard'), s.pop('part', None)
     if name != 'autoattack': parts = [name]
     check_choice('version', version, PARTS)

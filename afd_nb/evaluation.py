@@ -8,8 +8,8 @@ __all__ = ['wilson', 'ceilings', 'ceiling', 'Evaluation', 'table', 'after_parts'
            'check_evaluation', 'effort', 'plot_curves', 'plot_panels', 'worst_case', 'evaluate_all', 'tidy', 'sweep']
 
 # %% ../nbs/10_evaluation.ipynb #79951e3a
-import hashlib, io, json, re, warnings, zipfile
-from dataclasses import asdict, dataclass, field
+import hashlib, io, json, logging, re, warnings, zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
@@ -24,8 +24,8 @@ from .attack_zoo import (Attack, PaperAttack, all_broken, attack as get_attack,
                                check_model, flags_kept, logits_of, nearest)
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
-                         check_number, figure_style, frozen, generator,
-                         method_style, seeded, write_whole)
+                         check_number, frozen, method_style, seeded,
+                         write_whole)
 
 # %% ../nbs/10_evaluation.ipynb #898b4bfd
 def wilson(
@@ -317,8 +317,8 @@ def square_flag(e)->list: # AutoAttack's own flag about Square
             left = e.after_parts()[eps].to_dict()
             if 'square' in left:
                 pyautoattack.checks.check_square_sr(
-                    dict(clean=1., **left), logger=pyautoattack.autoattack
-                    .logging.getLogger('auto-attack'))
+                    dict(clean=1., **left),
+                    logger=logging.getLogger('auto-attack'))
     return distinct(flags)
 
 # %% ../nbs/10_evaluation.ipynb #470e747c

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradients', 'fosc', 'Through', 'features_of',
            'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis', 'row',
-           'Trials', 'norm_of', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive',
+           'Trials', 'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive',
            'no_features', 'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
 
 # %% ../nbs/11_masking.ipynb #563c08a8
@@ -202,7 +202,7 @@ class Trials:
         if not self.base.robust[:, 0].any():
             raise ValueError("the model gets none of the images right")
     def run(self, name, eps=None, seed=0, **settings): # an Evaluation
-        if norm_of(name, self.norm): settings['norm'] = self.norm
+        if takes_norm(name): settings['norm'] = self.norm
         with warnings.catch_warnings(): # it has a row of its own
             warnings.filterwarnings('ignore', 'the model is random')
             return evaluate(self.model, self.x, self.y, attack=name,
@@ -227,7 +227,8 @@ class Trials:
     def chance(self): # share that a second PGD takes
         return self.beyond(self.run('pgd', seed=1, steps=self.steps))
 
-def norm_of(name, norm)->bool: # whether the attack is told its norm
+def takes_norm(name)->bool:
+    "Whether an attack must be told its norm."
     return not isinstance(name, str) or name in (
         'pgd', 'fgsm', 'square', 'autoattack')
 
@@ -345,7 +346,7 @@ def diagnose(
     store=None,       # folder, as in `evaluate`
     progress:Callable=None, # called with units done, see `diagnosis_effort`
 )->Diagnosis: # check, value, threshold, verdict, why
-    "Is the robustness real? A row a check (Sec. 3.4 and beyond it)."
+    "Is the robustness real? A row a check (the paper's four signs, and more)."
     check_number('eps', eps, 0, above=True)
     check_choice('norm', norm, NORMS)
     flags = check_model(model, x, y)

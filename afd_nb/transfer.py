@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from .attack_zoo import attack as get_attack, check_model
+from .attack_zoo import check_model
 from .core import METHODS, check_number, frozen, seeded
 from .evaluation import batches, check_evaluation, predict, wilson
 
