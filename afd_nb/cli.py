@@ -100,6 +100,8 @@ def afd_train(argv:list=None):
     add('--recipe', metavar='FILE.json', help='a recipe as JSON, or '
         'a record of results/')
     add('--resume', metavar='RUN', help='go on with the run in this folder')
+    add('--keep', type=int, metavar='N', help='also keep the weights of '
+        'every N-th epoch, in OUT/epochs')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--workers', type=int, default=0, help='processes that read a '
         'large image folder (default: 0)')
@@ -107,7 +109,7 @@ def afd_train(argv:list=None):
     recipe_flags(p.add_argument_group('recipe'))
     a = vars(p.parse_args(argv))
     own = {k: a.pop(k) for k in
-           'out recipe resume root workers device'.split()}
+           'out recipe resume keep root workers device'.split()}
     go_on = 'Go on with: afd_train --resume RUN'
     with plain_errors('afd_train', go_on):
         run = train_command(a, **own)
@@ -116,7 +118,8 @@ def afd_train(argv:list=None):
               f"{best.valid_clean:.1%}, PGD {best.valid_robust:.1%}")
 
 # %% ../nbs/33_cli.ipynb #43e16a84
-def train_command(flags, *, out, recipe, resume, root, workers, device):
+def train_command(flags, *, out, recipe, resume, keep, root, workers,
+                  device):
     "What `afd_train` does, after its flags are read."
     from afd_nb.data import load_data
     from afd_nb.training import fit, from_json, get_method
@@ -138,7 +141,8 @@ def train_command(flags, *, out, recipe, resume, root, workers, device):
     root = f' --root {root}' if root else ''
     with plain_errors('afd_train', 'Go on with: afd_train --resume '
                       f'{out}{root}'):
-        return fit(r, data, out=out, resume=bool(resume), device=device)
+        return fit(r, data, out=out, resume=bool(resume), keep=keep,
+                   device=device)
 
 # %% ../nbs/33_cli.ipynb #1e3d7130
 @dataclasses.dataclass

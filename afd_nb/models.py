@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'OFFICIAL', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet',
-           'Embedding', 'Classifier', 'create_model', 'save_model', 'load_model', 'fit_state', 'official_state',
-           'load_official', 'official_variant']
+           'Embedding', 'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'save_model',
+           'load_model', 'fit_state', 'official_state', 'load_official', 'official_variant']
 
 # %% ../nbs/02_models.ipynb #045fc770
 import json
@@ -171,6 +171,48 @@ def create_model(
         return Classifier(E, n_classes, spec)
 
 # %% ../nbs/02_models.ipynb #46e73932
+class Features(nn.Module):
+    "Images -> features (b, d): `model.features`, or what a layer gives."
+    def __init__(self,
+        model:nn.Module,  # with features(x), unless `layer` is named
+        layer:str=None,   # a name of model.named_modules()
+        pool:bool=False,  # (b, c, h, w) -> the mean over positions
+    ):
+        super().__init__()
+        layers = dict(model.named_modules())
+        if layer is None and not callable(getattr(model, 'features', None)):
+            raise ValueError(f"{type(model).__name__} has no features(x); "
+                             "name a layer: " + ', '.join(
+                                 k for k in layers if k.count('.') < 1 and k))
+        if layer is not None:
+            check_choice('layer', layer, [k for k in layers if k])
+        self.model, self.layer, self.pool = model, layer, pool
+
+    def forward(self, x:Tensor)->Tensor:
+        h = self.model.features(x) if self.layer is None else (
+            output_of(self.model, self.layer, x))
+        name = self.layer or 'features'
+        if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != len(x):
+            raise TypeError(f"{name} must give a tensor (b, ...), got "
+                            f"{type(h).__name__} {[*getattr(h, 'shape', [])]}")
+        if self.pool and h.ndim > 2: h = h.flatten(2).mean(2)
+        return h.flatten(1)
+
+def output_of(model, layer:str, x):
+    "What `layer` gives in its last call while the model answers x."
+    seen = []
+    hook = model.get_submodule(layer).register_forward_hook(
+        lambda module, inputs, output: seen.append(output))
+    try: model(x)
+    finally: hook.remove()
+    if not seen: raise ValueError(f"layer={layer!r} is not used by the model")
+    return seen[-1]
+
+def features_of(model, layer:str=None, pool:bool=False)->Features:
+    "A model of its own that gives features (b, d)."
+    return Features(model, layer, pool)
+
+# %% ../nbs/02_models.ipynb #1556c3d6
 def save_model(
     model:Classifier, # made by `create_model`
     path,             # a .safetensors file; whole or not at all
@@ -183,7 +225,7 @@ def save_model(
     with write_whole(path) as tmp:
         save_file(state, tmp, dict(afd_nb=header))
 
-# %% ../nbs/02_models.ipynb #41651fc9
+# %% ../nbs/02_models.ipynb #bee909b7
 def load_model(
     path,         # written by `save_model`
     device='cpu', # where the model goes
@@ -207,7 +249,7 @@ def load_model(
     fit_state(model, state, path)
     return model.to(device).eval()
 
-# %% ../nbs/02_models.ipynb #7ca565c2
+# %% ../nbs/02_models.ipynb #58233612
 def fit_state(
     model:nn.Module, # gets the weights
     state:dict,      # name -> tensor
@@ -226,7 +268,7 @@ def fit_state(
                          + (f" … {len(odd)} in all" if odd[4:] else ''))
     model.load_state_dict(state)
 
-# %% ../nbs/02_models.ipynb #58233612
+# %% ../nbs/02_models.ipynb #337e359b
 OFFICIAL = {'mnist': ('resnet18-mnist', (1, 28, 28), 10, 'linear2'),
             'cifar10': ('resnet18', (3, 32, 32), 10, 'linear'),
             'cifar100': ('resnet18', (3, 32, 32), 100, 'linear')}
@@ -240,7 +282,7 @@ def official_state(E:dict, Dc:dict, linear:str)->dict:
     return state | {'Dc.' + plain(k).removeprefix(linear + '.'): v
                     for k, v in Dc.items()}
 
-# %% ../nbs/02_models.ipynb #7c2f2905
+# %% ../nbs/02_models.ipynb #0c1da8ec
 def load_official(
     path,        # a .pt file that the authors released
     *, dataset:str, # 'mnist', 'cifar10' or 'cifar100'
@@ -268,7 +310,7 @@ def load_official(
     fit_state(model, state | own, path)
     return model.eval()
 
-# %% ../nbs/02_models.ipynb #87978a01
+# %% ../nbs/02_models.ipynb #cd78c073
 def official_variant(
     path,         # what an error names
     enc:str,      # the file's enc_model, or None

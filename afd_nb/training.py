@@ -6,8 +6,9 @@
 __all__ = ['DEFAULTS', 'POSITIVE', 'AT_LEAST_0', 'BETA', 'REGISTRY', 'HOMES', 'Recipe', 'check_types', 'complete', 'to_json',
            'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'descend', 'on_both',
            'update_average', 'accuracy', 'validate', 'Run', 'versions', 'device_name', 'Loop', 'loop_state',
-           'load_loop_state', 'save_loop', 'read_state', 'only_begun', 'open_folder', 'start_loop', 'train_epoch',
-           'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run']
+           'load_loop_state', 'epoch_file', 'save_loop', 'read_state', 'only_begun', 'open_folder', 'start_loop',
+           'train_epoch', 'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run',
+           'load_epochs']
 
 # %% ../nbs/07_training.ipynb #23083be9
 import dataclasses, importlib, importlib.util, json, math, platform
@@ -329,6 +330,7 @@ class Loop:
     best_epoch:int = 0
     seconds:float = 0.
     steps:int = 0
+    keep:int = 0      # weights of every so many epochs stay; 0 is off
 
 def loop_state(l:Loop)->dict:
     "Everything the next epoch depends on, as tensors and plain values."
@@ -340,7 +342,7 @@ def loop_state(l:Loop)->dict:
         players={k: v.state_dict() for k, v in m.players.items()},
         optimizers={k: v.state_dict() for k, v in m.optimizers.items()},
         generators={k: g.get_state() for k, g in l.generators.items()},
-        history=l.history, seconds=l.seconds, steps=l.steps)
+        history=l.history, seconds=l.seconds, steps=l.steps, keep=l.keep)
 
 # %% ../nbs/07_training.ipynb #7f9dfb1d
 def load_loop_state(l:Loop, s:dict):
@@ -355,18 +357,26 @@ def load_loop_state(l:Loop, s:dict):
         for k, v in getattr(l.method, kind).items():
             v.load_state_dict(s[kind][k])
     for k, g in l.generators.items(): g.set_state(s['generators'][k].cpu())
-    for k in 'history best best_epoch seconds steps'.split():
-        setattr(l, k, s[k])
+    for k in 'history best best_epoch seconds steps keep'.split():
+        setattr(l, k, s.get(k, 0))
 
 # %% ../nbs/07_training.ipynb #53e39bc0
+def epoch_file(path:Path, epoch:int)->Path:
+    "Where a run keeps the weights of one epoch."
+    return path/'epochs'/f'{epoch:04d}.safetensors'
+
 def save_loop(l:Loop, path:Path):
     "Weights and history first, then the state that vouches for them."
     if l.history:
         now = {k: v.clone() for k, v in l.mean.state_dict().items()}
-        keep = dict(recipe=dataclasses.asdict(l.recipe))
-        save_model(l.mean, path/'last.safetensors', **keep)
+        about = dict(recipe=dataclasses.asdict(l.recipe))
+        save_model(l.mean, path/'last.safetensors', **about)
+        epoch = len(l.history)
+        if l.keep and epoch % l.keep == 0:
+            (path/'epochs').mkdir(exist_ok=True)
+            save_model(l.mean, epoch_file(path, epoch), **about)
         l.mean.load_state_dict(l.best)
-        save_model(l.mean, path/'best.safetensors', **keep)
+        save_model(l.mean, path/'best.safetensors', **about)
         l.mean.load_state_dict(now)
         write_text(path/'history.csv',
                    pd.DataFrame(l.history).to_csv(index=False))
@@ -495,6 +505,8 @@ def fit(
     data:Data=None,     # None: what the recipe names
     *, out=None,        # folder of the run; None keeps it in memory
     resume:bool=False,  # go on with the run in `out`
+    keep:int=None,      # also keep the weights of every so many epochs,
+                        # for Figure A4; a resume goes on as before
     device='auto',      # 'cpu', 'cuda', …
     progress=None,      # a bar? None: in a terminal; or a function to
                         # call after every batch
@@ -504,6 +516,9 @@ def fit(
     get_method(r.method)
     if resume and out is None:
         raise ValueError("resume=True needs out=…, the run's folder")
+    if keep is not None:
+        check_number('keep', keep, 1)
+        if out is None: raise ValueError("keep needs out=…, a folder")
     if data is None:
         data = load_data(r.dataset, n_train=r.n_train, n_valid=r.n_valid,
                          seed=r.seed, device=device,
@@ -513,7 +528,8 @@ def fit(
     l = start_loop(r, data, device)
     state = None if out is None else open_folder(out, r, resume)
     if state: load_loop_state(l, state)
-    elif out is not None: save_loop(l, Path(out))
+    if keep is not None: l.keep = keep
+    if out is not None and not state: save_loop(l, Path(out))
     if progress is None: progress = sys.stderr.isatty()
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         run_epochs(l, data, device, out and Path(out), progress)
@@ -588,3 +604,16 @@ def load_run(
     except json.JSONDecodeError as e:
         raise ValueError(f"{f} is torn ({e})") from e
     return Run(path, recipe, model, history, record)
+
+# %% ../nbs/07_training.ipynb #5160eafd
+def load_epochs(
+    path,         # folder of a run that was trained with `keep`
+    device='cpu', # where the models go
+)->dict: # epoch -> Classifier in eval mode, in order
+    "The models that a run kept on its way (Figure A4)."
+    path, device = Path(path), as_device(str(device))
+    files = sorted(path.glob('epochs/*.safetensors'))
+    if not files:
+        raise FileNotFoundError(f"{path} kept no epochs: train it with "
+                                "keep=1, or afd_train --keep 1")
+    return {int(f.stem): load_model(f, device) for f in files}
