@@ -185,8 +185,8 @@ def load_target(
     return Target(text, model.to(device), dataset=dataset)
 
 # %% ../nbs/33_cli.ipynb #f1727688
-def target_flags(p):
-    "The flags that say what to attack, on which images, where."
+def target_flags(p, keep=True):
+    "The flags that say what to look at, on which images, where."
     add = p.add_argument
     add('runs', nargs='+', metavar='RUN', help='folders written by '
         'afd_train, or module:function that returns a torch model')
@@ -200,6 +200,7 @@ def target_flags(p):
     add('--seed', type=int, default=0, help='of all random numbers '
         '(default: 0)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
+    if not keep: return
     add('--store', metavar='DIR', help='folder for results example by '
         'example; an interrupted command goes on from there (default: '
         "RUN/evaluations; a function's are not kept)")

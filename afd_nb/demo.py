@@ -14,13 +14,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .attacks import pgd
+from .analyses.representations import on_each
+from .analyses.tsne import plot_tsne, tsne
 from .core import (METHODS, as_device, check_number, figure_style,
-                         generator, write_json, write_text, write_whole)
+                         write_json, write_text, write_whole)
 from .data import load_data, take
 from .evaluation import evaluate, plot_curves, wilson
-from .report import (feature_map, html_figure, html_table,
-                           plot_maps, write_page)
+from .report import html_figure, html_table, write_page
 from .results import make_record, percent
 from .training import Recipe, fit, to_json
 
@@ -170,18 +170,17 @@ def write_demo_figures(runs:list, df, out:Path, device):
             t['low'], t['high'] = t.accuracy - sd, t.accuracy + sd
         pooled[m] = t
     x, y = take(load_data('digits', device=device).test)
-    eps, maps = runs[0].recipe.eps, {}
-    for run in runs:
-        if run.recipe.method in ('nt', 'afd') and run.recipe.seed == 0:
-            x_adv = pgd(run.model, x, y, eps=eps, steps=20,
-                        generator=generator(0, device))
-            maps[run.recipe.method] = feature_map(run.model, x, x_adv)
+    eps = runs[0].recipe.eps
+    models = {r.recipe.method: r.model for r in runs if r.recipe.seed == 0}
+    maps = on_each(tsne, {m: models[m] for m in ('nt', 'afd')}, x, y,
+                   epsilons=[eps], steps=20)
+    maps = maps[maps['map'] == 'joint']
     with figure_style():
         ax = plot_curves(pooled)
         ax.axvline(eps, color='k', lw=.8, ls=':')
         ax.figure.tight_layout()
         for fig, name in [(ax.figure, 'curves.png'),
-                          (plot_maps(maps, y.cpu(), eps), 'tsne.png')]:
+                          (plot_tsne(maps, side=3.2), 'tsne.png')]:
             with write_whole(out/name) as tmp:
                 fig.savefig(tmp, format='png', dpi=160)
             plt.close(fig)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(p.stem for p in (ROOT/'afd_nb').glob('[a-z]*.py'))
+MODULES = sorted('.'.join(p.relative_to(ROOT/'afd_nb').with_suffix('').parts)
+                 for p in (ROOT/'afd_nb').glob('**/[a-z]*.py'))
 
 
 def test_package_imports_without_development_tools():
@@ -28,11 +29,11 @@ print('ok')
     done = subprocess.run([sys.executable, '-c', block, *MODULES],
                           capture_output=True, text=True)
     assert done.stdout == 'ok\n', done.stderr
-    assert len(MODULES) >= 14
+    assert len(MODULES) >= 26
 
 
 @pytest.mark.parametrize('name', ['afd_demo', 'afd_train', 'afd_evaluate',
-                                  'afd_diagnose'])
+                                  'afd_diagnose', 'afd_analyse'])
 def test_command_is_installed_and_helps(name):
     (command,) = entry_points(group='console_scripts', name=name)
     done = subprocess.run([Path(sys.executable).parent/name, '--help'],

@@ -1,0 +1,164 @@
+"The analyses at size, on strangers' models, on another device."
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from afd_nb.analyses.angles import angles
+from afd_nb.analyses.dimensions import dimensions, dimensions_summary
+from afd_nb.analyses.representations import represent
+from afd_nb.analyses.sensitivity import sensitivity
+from afd_nb.attack_zoo import attack
+from afd_nb.models import features_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PEAK = '''
+import json, resource, sys, torch
+from torch import nn
+import afd_nb.analyses.{module} as m
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.E = nn.Sequential(nn.Flatten(), nn.Linear(64, 512), nn.ReLU())
+        self.Dc = nn.Linear(512, 10)
+    def features(self, x): return self.E(x)
+    def forward(self, x): return self.Dc(self.E(x))
+n = int(sys.argv[1])
+x, y = torch.rand(n, 1, 8, 8), torch.arange(n) % 10
+from afd_nb.attack_zoo import attack
+t = m.{call}
+assert len(t)
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024))
+'''
+CALLS = dict(
+    sensitivity='sensitivity(Wide(), x, y, epsilons=[.1], steps=1)',
+    gradients='gradients(Wide(), x, y)',
+    dimensions='dimensions(Wide(), x)',
+    angles="angles(Wide(), x, y, attacks=[('fgsm', attack('fgsm'), .1)]*2)",
+    discriminator_curves='discriminator_curves(Wide(), x, y, eps=.1, '
+                         "attack='fgsm', steps=3)",
+    bound="bound(Wide(), x, y, eps=.1, attack='fgsm', steps=3)")
+
+
+@cache
+def peak(module, n):
+    "Peak memory in bytes of one analysis of n images, in a new process."
+    code = PEAK.format(module=module, call=CALLS[module])
+    done = subprocess.run([sys.executable, '-c', code, str(n)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize('module', CALLS)
+def test_sixty_thousand_images_with_512_features_in_four_gb(module):
+    assert peak(module, 60_000) < 4e9
+
+
+@pytest.mark.parametrize('module', ['sensitivity', 'gradients', 'dimensions'])
+def test_memory_is_that_of_a_batch(module):
+    more = peak(module, 60_000) - peak(module, 6_000)
+    # all features would be 110 MB more; the images themselves are 14 MB
+    assert more < 80e6
+
+
+@pytest.fixture(scope='module')
+def resnet():
+    from torchvision.models import resnet18
+    torch.manual_seed(0)
+    return resnet18(num_classes=10)
+
+
+def test_any_torch_model_by_a_layers_name(resnet):
+    x, y = torch.rand(6, 3, 32, 32), torch.arange(6)
+    f = features_of(resnet, 'layer4')
+    assert represent(f, x).shape == (6, 512)
+    assert represent(features_of(resnet, 'layer2'), x).shape == (6, 128*16)
+    assert represent(features_of(resnet, 'layer2', pool=True),
+                     x).shape == (6, 128)
+    t = sensitivity(f, x, y, epsilons=[0, .1], steps=2)
+    assert (t[t.eps == 0].sensitivity == 0).all()
+    assert (t[t.eps > 0].sensitivity > 0).all()
+    assert dimensions_summary(dimensions(f, x)).width[0] == 512
+    assert resnet.training and not resnet.layer4._forward_hooks
+    with pytest.raises(ValueError, match='layer5'):
+        features_of(resnet, 'layer5')
+
+
+def test_an_attack_that_raises_leaves_the_model_as_it_was(resnet):
+    x, y = torch.rand(2, 3, 32, 32), torch.arange(2)
+
+    def broken(model, x, y, *, eps):
+        raise RuntimeError('attack failed')
+    with pytest.raises(RuntimeError, match='attack failed'):
+        angles(features_of(resnet, 'layer4'), x, y,
+               attacks=[('broken', attack(broken), .1)])
+    assert resnet.training and not resnet.layer4._forward_hooks
+    assert all(p.requires_grad for p in resnet.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_on_a_gpu_as_on_the_cpu(resnet):
+    x, y = torch.rand(6, 3, 32, 32), torch.arange(6)
+    on = {d: sensitivity(features_of(resnet.to(d), 'layer4'), x.to(d),
+                         y.to(d), epsilons=[.1], attack='fgsm')
+          for d in ('cpu', 'cuda')}
+    pd.testing.assert_series_equal(on['cpu'].sensitivity,
+                                   on['cuda'].sensitivity, rtol=.05)
+
+
+def test_afd_analyse_makes_everything_from_the_shell(tmp_path):
+    bin = Path(sys.executable).parent
+
+    def run(command, *flags):
+        done = subprocess.run([bin/command, *flags, '--device', 'cpu'],
+                              cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    for eps in ('.1', '.2'):
+        run('afd_train', '--out', f'afd{eps}', '--method', 'afd', '--epochs',
+            '2', '--n_train', '256', '--steps', '2', '--keep', '1',
+            '--eps', eps)
+    flags = ['afd.1', 'afd.2', '--out', 'made', '--n', '24', '--eps', '.2']
+    said = run('afd_analyse', *flags)
+    run('afd_analyse', *flags, '--resume', '--what',
+        'over_training,training_strength')
+    about = pd.read_csv(tmp_path/'made'/'about.csv')
+    names = ['sensitivity', 'gradients', 'dimensions', 'tsne',
+             'discriminator', 'angles', 'features', 'bound',
+             'over_training', 'training_strength']
+    assert list(about.what) == names
+    for name in names:
+        for kind in ('csv', 'png', 'svg'):
+            assert (tmp_path/'made'/f'{name}.{kind}').stat().st_size > 500
+        t = pd.read_csv(tmp_path/'made'/f'{name}.csv')
+        if name == 'training_strength':
+            assert set(t.eps_train) == {.1, .2}
+        else: assert set(t.method) == {'afd/afd.1', 'afd/afd.2'}
+    assert 'vacuous' in said
+
+
+@pytest.mark.parametrize('path', sorted(
+    (ROOT/'results/mnist/analyses').glob('*.csv*')), ids=lambda p: p.name)
+def test_recorded_tables_hold_what_their_pages_show(path):
+    if path.name == 'about.csv':
+        t = pd.read_csv(path)
+        assert set(t.what) == {p.name.split('.')[0] for p in
+                               path.parent.glob('*.csv*')} - {
+                                   'about', 'sensitivity_tests'}
+        assert (t.dataset == 'mnist').all() and t.n.min() > 0
+    else:
+        t = pd.read_csv(path)
+        methods = {'nt', 'at', 'trades', 'rm', 'afd'}
+        if path.name.startswith('sensitivity_tests'):
+            assert set(t.method) | set(t.other) == methods
+        elif path.name.startswith('training_strength'):
+            assert t.trained.nunique() >= 5
+        else:
+            assert set(t.method) == methods
