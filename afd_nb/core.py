@@ -170,7 +170,7 @@ METHODS = {
     'trades': dict(label='TRADES', color='#228833', marker='^', ls='-.'),
     'rm':     dict(label='Repr. matching', color='#AA3377', marker='D',
                    ls=(0, (5, 1, 1, 1, 1, 1))),
-    'afd':    dict(label='AFD', color='#EE6677', marker='o', ls='-')}
+    'afd':    dict(label='AFD', color='#EE6677', marker='P', ls='-')}
 
 def method_style(method:str)->dict:
     "Matplotlib keywords (label, color, marker, ls) of a training method."

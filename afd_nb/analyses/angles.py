@@ -22,7 +22,7 @@ from ..core import (check_choice, check_images, check_labels,
 # %% ../../nbs/27_angles.ipynb #03ed02e9
 def angle(
     a, b,            # (n, d) each
-    tiny:float=1e-6, # a length up to this is zero
+    tiny:float=1e-4, # a length up to this is zero
 ): # (n,) radians in [0, pi], NaN where a or b is zero
     "The angle between the rows of a and b."
     a, b = a.double(), b.double()
@@ -61,6 +61,7 @@ def angles(
                # the first is the reference
     batch_size:int=500,
 )->pd.DataFrame: # attack, norm, eps, image, angle, length
+       # (radians; length of the perturbation over that of E(x))
     "Angle of each attack's feature perturbation to the first's (Table A7)."
     f, rows = as_features(model), []
     check_images(x); check_labels(y, len(x))

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['IMAGES', 'DEFAULT', 'DO', 'Asked', 'text', 'do_sensitivity', 'do_gradients', 'do_dimensions', 'do_tsne',
            'do_discriminator', 'do_angles', 'do_features', 'do_bound', 'do_over_training', 'do_training_strength',
-           'afd_analyse', 'one_of', 'names_of', 'resolved', 'check_special', 'about', 'open_out', 'analyse_command']
+           'afd_analyse', 'one_of', 'names_of', 'resolved', 'check_special', 'about', 'weights_of', 'open_out',
+           'analyse_command']
 
 # %% ../../nbs/36_analyse.ipynb #439ba7b2
-import argparse, sys
+import argparse, hashlib, sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,17 +35,26 @@ class Asked:
     norm:str
     seed:int
     batch_size:int
-    n:int         # images; None: the analysis's own
+    n:int = None  # images; None: the analysis's own
+    layer:str = None # whose output is looked at; None: features(x)
+    pool:bool = False
 
     def images(self, what): # x, y
         n = self.n if self.n and what != 'features' else IMAGES[what]
         return self.x[:n], self.y[:n]
     @property
+    def kind(self): # whose attack grids: mnist or cifar
+        like = ('digits', 'mnist', 'fashion-mnist')
+        return 'mnist' if self.dataset in like else 'cifar'
+    @property
     def radii(self): # norm -> eps
         from afd_nb.analyses.over_training import RADII
-        kind = {'digits': 'digits', 'mnist': 'mnist',
-                'fashion-mnist': 'mnist'}.get(self.dataset, 'cifar')
-        return RADII[kind] | {self.norm: self.eps}
+        own = 'digits' if self.dataset == 'digits' else self.kind
+        return RADII[own] | {self.norm: self.eps}
+    def lens(self, model):
+        "A model through whose `features` one looks at the layer."
+        from afd_nb.models import features_of
+        return features_of(model, self.layer, self.pool)
     def each(self, f, what, **settings):
         "f on every model, with `method` as first column."
         from afd_nb.analyses.representations import on_each
@@ -60,11 +70,11 @@ def text(table, digits=3): return table.round(digits).to_string(index=False)
 def do_sensitivity(a):
     from afd_nb.analyses import sensitivity as m
     t = a.each(m.sensitivity, 'sensitivity', epsilons=[
-        round(a.eps*k/3, 6) for k in range(1, 6)], **a.attack)
+        round(a.eps*k/3, 10) for k in range(1, 6)], **a.attack)
     tests = m.sensitivity_tests(t)
     return t, m.plot_sensitivity(t, norm=a.norm.capitalize()).figure, (
         text(m.sensitivity_summary(t)) + (
-        '\n\n' + text(tests[tests.eps == a.eps]) if len(tests) else ''))
+        '\n\n' + text(tests[(tests.eps - a.eps).abs() < 1e-9]) if len(tests) else ''))
 
 def do_gradients(a):
     from afd_nb.analyses import gradients as m
@@ -80,7 +90,7 @@ def do_dimensions(a):
 def do_tsne(a):
     from afd_nb.analyses import tsne as m
     t = a.each(m.tsne, 'tsne', epsilons=[
-        round(a.eps*k/3, 6) for k in (1, 2, 3)], **a.attack)
+        round(a.eps*k/3, 10) for k in (1, 2, 3)], **a.attack)
     kept = t.groupby(['method', 'map'], sort=False).kept.mean()
     return t, m.plot_tsne(t, a.norm.capitalize()), text(
         kept.rename('neighbours kept').reset_index())
@@ -109,7 +119,7 @@ def do_discriminator(a):
 def do_angles(a):
     from afd_nb.analyses import angles as m
     t = a.each(m.angles, 'angles', batch_size=a.batch_size,
-               attacks=m.angle_attacks(seed=a.seed, radii=a.radii))
+               attacks=m.angle_attacks(a.kind, a.seed, a.radii))
     return t, m.plot_angles(t), text(m.angles_summary(t))
 
 def do_features(a):
@@ -203,11 +213,11 @@ def names_of(targets)->list: # one for each
     return names
 
 # %% ../../nbs/36_analyse.ipynb #3825e2b4
-def resolved(a)->Asked:
+def resolved(a): # Asked, names of analyses
     "Flags to models and images; every error comes here."
+    import torch
     from afd_nb.core import check_choice, check_number, frozen
     from afd_nb.attacks import NORMS
-    from afd_nb.models import features_of
     what = [w for w in a.what.split(',') if w]
     if not what: raise ValueError("--what names nothing")
     for w in what: check_choice('--what', w, IMAGES)
@@ -222,17 +232,14 @@ def resolved(a)->Asked:
     norm = a.norm or (one_of([t.norm for t in targets], 'norms', '--norm')
                       if any(t.norm for t in targets) else 'linf')
     asked = Asked(
-        {k: features_of(t.model, a.layer, a.pool)
-         for k, t in zip(names, targets)},
-        {k: t.run for k, t in zip(names, targets) if t.run},
+        {}, {k: t.run for k, t in zip(names, targets) if t.run},
         *jobs[0][1:3], one_of([t.dataset for t in targets], 'data sets', ''),
         check_number('--eps', eps, 0, above=True),
-        check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n)
-    for f in asked.models.values():
-        import torch
+        check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n,
+        a.layer, a.pool)
+    for k, t in zip(names, targets):
+        asked.models[k] = f = asked.lens(t.model)
         with frozen(f), torch.no_grad(): f(asked.x[:2])
-    asked.lens = lambda model: features_of(model, a.layer, a.pool)
-    asked.kind = 'cifar' if 'cifar' in asked.dataset else 'mnist'
     check_special(asked, what)
     return asked, what
 
@@ -252,10 +259,18 @@ def about(asked, w, a)->dict: # one row of about.csv
     "What a table was made of."
     from afd_nb.training import versions
     x, _ = asked.images(w)
-    return dict(what=w, models=' '.join(asked.models), dataset=asked.dataset,
-                n=len(x), eps=asked.eps, norm=asked.norm, seed=asked.seed,
-                layer=a.layer or '', batch_size=asked.batch_size,
-                **versions())
+    return dict(what=w, models=' '.join(asked.models), weights=' '.join(
+                    weights_of(f.model) for f in asked.models.values()),
+                dataset=asked.dataset, n=len(x), eps=asked.eps,
+                norm=asked.norm, seed=asked.seed, layer=a.layer or '',
+                pool=a.pool, batch_size=asked.batch_size, **versions())
+
+def weights_of(model)->str: # eight hexadecimal digits
+    "A short hash of a model's weights."
+    h = hashlib.sha256()
+    for v in model.state_dict().values():
+        h.update(v.detach().cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()[:8]
 
 # %% ../../nbs/36_analyse.ipynb #63633b64
 def open_out(out, rows, resume)->list: # names that are done
@@ -283,8 +298,6 @@ def open_out(out, rows, resume)->list: # names that are done
 # %% ../../nbs/36_analyse.ipynb #e2788905
 def analyse_command(a):
     "What `afd_analyse` does, after its flags are read."
-    import matplotlib
-    matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     import pandas as pd
     from tqdm.auto import tqdm
@@ -315,5 +328,5 @@ def analyse_command(a):
     if 'sensitivity' in what:
         from afd_nb.analyses.sensitivity import sensitivity_tests
         t = sensitivity_tests(pd.read_csv(Path(a.out)/'sensitivity.csv'))
-        write_text(Path(a.out)/'sensitivity_tests.csv', t.to_csv(
+        if len(t): write_text(Path(a.out)/'sensitivity_tests.csv', t.to_csv(
             index=False, float_format='%.6g'))

@@ -11,9 +11,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from .representations import (as_features, attack_called,
+from .representations import (attack_called, classifier_of,
                                              pairs, run_style)
-from ..core import check_labels, check_number, generator
+from ..core import check_labels, check_number, frozen, generator
 from ..discriminator import fresh_discriminator
 from ..evaluation import wilson
 
@@ -103,8 +103,8 @@ def frozen_features(model, x, y, attack, eps, batch_size):
     "h, h_adv (n, d) on the CPU, and the number of classes."
     both = [(h.cpu(), h_adv.cpu()) for h, h_adv in
             pairs(model, x, y, attack, eps, batch_size)]
-    with torch.no_grad():
-        classes = as_features(model).model(x[:1]).shape[1]
+    f = classifier_of(model)
+    with frozen(f), torch.no_grad(): classes = f(x[:1]).shape[1]
     return *(torch.cat(v) for v in zip(*both)), classes
 
 # %% ../../nbs/24_discriminator_curves.ipynb #ce2c8dc1
@@ -132,7 +132,7 @@ def plot_discriminator_curves(
                       (b, 'a fresh Da on the trained model')):
         ax.axhline(50, color='k', lw=.8, ls=(0, (1, 3)))
         ax.set(title=title, ylim=(0, 102))
-    a.set(xlabel='epoch', ylabel='right about (%)')
+    a.set(xlabel='epoch', ylabel='accuracy of Da (%)')
     a.xaxis.get_major_locator().set_params(integer=True)
     b.set(xlabel='step of the fresh discriminator')
     if len(way): a.legend(fontsize=7, loc='lower right')

@@ -114,7 +114,7 @@ def plot_features(
                     show(ax, picture(t, what))
                 row[4*j + 2*k].set_title(
                     f'{t.before.iloc[0]:.2f}→{t.after.iloc[0]:.2f}',
-                    fontsize=6, pad=2)
+                    fontsize=7, pad=2)
         for k, toward in enumerate(('true', 'random')):
             t = of[of.toward == toward]
             axes[-1, 4*j + 2*k].set_xlabel(

@@ -42,7 +42,12 @@ def classifier_of(model)->nn.Module: # images -> logits
 # %% ../../nbs/18_representations.ipynb #f92c832c
 def attack_called(name, norm=None, seed=0, **settings)->Attack:
     "An `Attack`; PGD does not stop when an image is fooled."
-    if isinstance(name, Attack): return name
+    if isinstance(name, Attack):
+        if settings or norm not in (None, name.norm) or seed not in (
+                0, name.seed):
+            raise ValueError("an Attack has its settings, norm and seed "
+                             "already")
+        return name
     if name == 'pgd': settings = dict(early_stop=False) | settings
     return get_attack(name, norm=norm, seed=seed, **settings)
 

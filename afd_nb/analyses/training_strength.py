@@ -15,8 +15,13 @@ from ..evaluation import evaluate_all, tidy, worst_case
 STRENGTH = ('eps', 'steps', 'step_size', 'attack', 'norm')
 
 def strength(recipe)->str: # 'eps 0.3, 10 steps'
-    "What a run was trained against, in words."
-    return f'eps {recipe.eps:g}, {recipe.steps} steps'
+    "What a run was trained against; PGD in Linf if nothing else is said."
+    r = recipe
+    other = [v for v, usual in ((r.attack, 'pgd'), (r.norm, 'linf'))
+             if v != usual]
+    size = [f'step {r.step_size:g}'] if r.step_size else []
+    return ', '.join([*other, f'eps {r.eps:g}', f'{r.steps} step'
+                      + 's'*(r.steps != 1), *size])
 
 def check_runs(runs):
     "Refuse runs that differ in more than the attack of their training."
@@ -41,7 +46,7 @@ def training_strength(
     "Accuracy under every attack by strength of training (Fig. A6)."
     check_runs(runs)
     tables = []
-    for run in sorted(runs, key=lambda r: (r.recipe.steps, r.recipe.eps)):
+    for run in sorted(runs, key=lambda r: (r.recipe.eps, r.recipe.steps)):
         r, done = run.recipe, evaluate_all(run.model, (x, y), attacks, **more)
         norms = {e.norm: [o for o in done if o.norm == e.norm]
                  for e in done}
@@ -77,8 +82,8 @@ def plot_training_strength(
         for k, t in of.groupby('trained', sort=False):
             ax.plot(t.eps, 100*t.accuracy, **look[k])
         if (t.ceiling < 1).any():
-            ax.plot(t.eps, 100*t.ceiling, color='k', lw=1,
-                    ls=(0, (1, 3)), drawstyle='steps-post')
+            ax.plot(t.eps, 100*t.ceiling, color='k', ls='', marker='_',
+                    ms=9)
         ax.set(title=name, xlabel=f'eps ({norm.capitalize()})',
                ylim=(-2, 102))
     for ax in axes[:, 0]: ax.set_ylabel('accuracy (%)')
