@@ -12,10 +12,15 @@ FLAGS = ('--method afd --epochs 4 --n_train 256 --batch_size 32 --steps 3 '
          '--valid_steps 3 --device cpu').split()
 
 
+def start(*command):
+    "A process that Ctrl-C reaches, even if pytest runs in the background."
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
 def train(*more):
-    return subprocess.Popen([BIN/'afd_train', *more],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True)
+    return start(BIN/'afd_train', *more)
 
 
 def finish(process):
@@ -83,11 +88,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(whole, tmp_path):
 
 
 def evaluate(run, store):
-    return subprocess.Popen(
-        [BIN/'afd_evaluate', run, '--attacks', 'pgd', 'apgd-ce', 'ddn',
-         '--n', '80', '--batch_size', '10', '--eps', '0', '.1', '.2',
-         '--steps', '40', '--store', store],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start(
+        BIN/'afd_evaluate', run, '--attacks', 'pgd', 'apgd-ce', 'ddn',
+        '--n', '80', '--batch_size', '10', '--eps', '0', '.1', '.2',
+        '--steps', '40', '--store', store)
 
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
