@@ -218,7 +218,7 @@ def resolved(a): # Asked, names of analyses
     import torch
     from afd_nb.core import check_choice, check_number, frozen
     from afd_nb.attacks import NORMS
-    what = [w for w in a.what.split(',') if w]
+    what = [w.strip() for w in a.what.split(',') if w.strip()]
     if not what: raise ValueError("--what names nothing")
     for w in what: check_choice('--what', w, IMAGES)
     if a.n is not None: check_number('--n', a.n, 10)
