@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LISTS', 'plain_errors', 'recipe_flags', 'read_recipe', 'afd_demo', 'afd_train', 'train_command', 'Target',
-           'load_target', 'target_flags', 'loaded_targets', 'afd_evaluate', 'planned', 'evaluate_command',
-           'worst_cases', 'in_short', 'afd_diagnose', 'diagnose_command']
+           'load_target', 'target_flags', 'loaded_targets', 'afd_evaluate', 'planned', 'evaluate_command', 'in_short',
+           'afd_diagnose', 'diagnose_command']
 
 # %% ../nbs/33_cli.ipynb #55295354
 import argparse, dataclasses, importlib, json, sys
@@ -285,7 +285,7 @@ def planned(a, t)->list: # of (Attack, epsilons)
 def evaluate_command(a): # table, notes
     "What `afd_evaluate` does, after its flags are read."
     from tqdm.auto import tqdm
-    from afd_nb.evaluation import effort, evaluate, tidy
+    from afd_nb.evaluation import effort, evaluate, tidy, worst_cases
     from afd_nb.results import make_record, save_record
     jobs = [(*job, planned(a, job[0])) for job in loaded_targets(a)]
     total = sum(effort(one, len(y), epsilons) for _, _, y, _, plan in jobs
@@ -313,12 +313,6 @@ def evaluate_command(a): # table, notes
     table = pd.concat(tables)
     first = ['run', 'attack', 'settings']
     return table[[*first, *table.columns.drop(first)]], notes
-
-def worst_cases(done)->list: # of Evaluation
-    "The worst case in each norm that several attacks share."
-    from afd_nb.evaluation import worst_case
-    norms = {e.norm: [o for o in done if o.norm == e.norm] for e in done}
-    return [worst_case(same) for same in norms.values() if len(same) > 1]
 
 def in_short(settings:dict)->str:
     "Settings in a column: no seed, no brackets."

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['wilson', 'ceilings', 'ceiling', 'Evaluation', 'table', 'after_parts', 'auc', 'predict', 'batches', 'fingerprint',
            'Work', 'new_work', 'Store', 'evaluate', 'by_eps', 'by_finds', 'summed_up', 'distinct', 'square_flag',
-           'check_evaluation', 'effort', 'plot_curves', 'plot_panels', 'worst_case', 'evaluate_all', 'tidy', 'sweep']
+           'check_evaluation', 'effort', 'plot_curves', 'plot_panels', 'worst_case', 'worst_cases', 'evaluate_all',
+           'tidy', 'sweep']
 
 # %% ../nbs/10_evaluation.ipynb #79951e3a
 import hashlib, io, json, logging, re, warnings, zipfile
@@ -431,7 +432,14 @@ def worst_case(evaluations:list)->Evaluation: # of the same images, norm
                       dict(of=[e.attack for e in evaluations]),
                       failed & robust, about=first.about)
 
-# %% ../nbs/10_evaluation.ipynb #826e1d6d
+# %% ../nbs/10_evaluation.ipynb #e05adc1e
+def worst_cases(evaluations:list)->list: # of Evaluation
+    "The worst case in each norm that several attacks share."
+    norms = {}
+    for e in evaluations: norms.setdefault(e.norm, []).append(e)
+    return [worst_case(v) for v in norms.values() if len(v) > 1]
+
+# %% ../nbs/10_evaluation.ipynb #63f3acd4
 def evaluate_all(
     model:nn.Module,  # images in [0, 1] -> logits
     data,             # (x, y), a split, or a Data, whose test split counts
@@ -447,7 +455,7 @@ def evaluate_all(
     return [evaluate(model, x[:n], y[:n], attack=a, epsilons=epsilons,
                      **settings, **more) for a, epsilons, settings in plan]
 
-# %% ../nbs/10_evaluation.ipynb #aa583cf7
+# %% ../nbs/10_evaluation.ipynb #a131df88
 def tidy(evaluations:list)->pd.DataFrame:
     "A row per attack and eps, with its curve's area and the ceiling's."
     rows = []

@@ -145,7 +145,8 @@ def test_afd_analyse_makes_everything_from_the_shell(tmp_path):
 
 
 @pytest.mark.parametrize('path', sorted(
-    (ROOT/'results/mnist/analyses').glob('*.csv*')), ids=lambda p: p.name)
+    (ROOT/'results/mnist/analyses').glob('**/*.csv*')),
+    ids=lambda p: f'{p.parent.name}-{p.name}')
 def test_recorded_tables_hold_what_their_pages_show(path):
     if path.name == 'about.csv':
         t = pd.read_csv(path)
@@ -156,6 +157,8 @@ def test_recorded_tables_hold_what_their_pages_show(path):
     else:
         t = pd.read_csv(path)
         methods = {'nt', 'at', 'trades', 'rm', 'afd'}
+        if path.parent.name == 'seeds':
+            methods = {f'{m}/seed{i}' for m in ('at', 'afd') for i in (1, 2)}
         if path.name.startswith('sensitivity_tests'):
             assert set(t.method) | set(t.other) == methods
         elif path.name.startswith('training_strength'):

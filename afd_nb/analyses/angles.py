@@ -110,7 +110,7 @@ def plot_angles(
         g = of.groupby('attack').angle
         place = [i + .13*(j - (len(methods) - 1)/2)
                  for i in range(len(names))]
-        style = run_style(m)
+        style = run_style(m, methods)
         low, mean, high = (v.reindex(names) for v in (
             g.quantile(.25), g.mean(), g.quantile(.75)))
         ax.hlines(place, low, high, color=style['color'], lw=1)

@@ -19,6 +19,7 @@ from .representations import (as_features, attack_called,
                                              run_style)
 from ..core import check_images, check_labels, check_number, frozen
 from ..discriminator import fresh_discriminator
+from ..evaluation import wilson
 
 # %% ../../nbs/29_bound.ipynb #d43b6fb4
 def told_apart(
@@ -153,8 +154,9 @@ def bound_in_words(
         f' Without the sample term it would be {r.without_vc:.2f}'
         + ('.' if r.says_without_vc == 'says something' else
            f', {r.says_without_vc} too.'))
-    return (f'measured error {r.robust_error:.3f}, bound {r.bound:.2f}: '
-            f'{r.says}.{rest}')
+    low, high = wilson(r.robust_error*r.m, r.m)
+    return (f'measured error {r.robust_error:.3f} [{low:.3f}, {high:.3f}], '
+            f'bound {r.bound:.2f}: {r.says}.{rest}')
 
 # %% ../../nbs/29_bound.ipynb #e586a3bb
 def plot_bound(

@@ -36,6 +36,7 @@ class Asked:
     seed:int
     batch_size:int
     n:int = None  # images; None: the analysis's own
+    every:int = 1 # of the kept epochs, every so many
     layer:str = None # whose output is looked at; None: features(x)
     pool:bool = False
 
@@ -55,6 +56,11 @@ class Asked:
         "A model through whose `features` one looks at the layer."
         from afd_nb.models import features_of
         return features_of(model, self.layer, self.pool)
+    def epochs(self, run): # epoch -> model
+        from afd_nb.training import load_epochs
+        models = load_epochs(run.path, self.x.device)
+        return {e: self.lens(m) for e, m in models.items()
+                if e % self.every == 0 or e == max(models)}
     def each(self, f, what, **settings):
         "f on every model, with `method` as first column."
         from afd_nb.analyses.representations import on_each
@@ -71,10 +77,10 @@ def do_sensitivity(a):
     from afd_nb.analyses import sensitivity as m
     t = a.each(m.sensitivity, 'sensitivity', epsilons=[
         round(a.eps*k/3, 10) for k in range(1, 6)], **a.attack)
-    tests = m.sensitivity_tests(t)
-    return t, m.plot_sensitivity(t, norm=a.norm.capitalize()).figure, (
-        text(m.sensitivity_summary(t)) + (
-        '\n\n' + text(tests[(tests.eps - a.eps).abs() < 1e-9]) if len(tests) else ''))
+    tests, said = m.sensitivity_tests(t), text(m.sensitivity_summary(t))
+    if len(tests):
+        said += '\n\n' + text(tests[(tests.eps - a.eps).abs() < 1e-9])
+    return t, m.plot_sensitivity(t, norm=a.norm.capitalize()).figure, said
 
 def do_gradients(a):
     from afd_nb.analyses import gradients as m
@@ -86,7 +92,7 @@ def do_dimensions(a):
     t = a.each(m.dimensions, 'dimensions', batch_size=a.batch_size)
     return t, m.plot_dimensions(t).figure, text(m.dimensions_summary(t))
 
-# %% ../../nbs/36_analyse.ipynb #a20730b8
+# %% ../../nbs/36_analyse.ipynb #ac17f4ff
 def do_tsne(a):
     from afd_nb.analyses import tsne as m
     t = a.each(m.tsne, 'tsne', epsilons=[
@@ -98,15 +104,13 @@ def do_tsne(a):
 def do_discriminator(a):
     import pandas as pd
     from afd_nb.analyses import discriminator_curves as m
-    from afd_nb.training import load_epochs
     x, y = a.images('discriminator')
     tables = []
     for k, model in a.models.items():
         run, more = a.runs.get(k), {}
         if run and 'da_clean' in run.history: more['history'] = run.history
         if run and more and (run.path/'epochs').is_dir():
-            more['epochs'] = {e: a.lens(v) for e, v in load_epochs(
-                run.path, x.device).items() if e % 2 == 0}
+            more['epochs'] = a.epochs(run)
         t = m.discriminator_curves(model, x, y, eps=a.eps, **a.attack,
                                    **more)
         tables.append(t.assign(method=k)[['method', *t]])
@@ -115,7 +119,7 @@ def do_discriminator(a):
     return t, m.plot_discriminator_curves(t), text(
         end[['method', 'side', 'accuracy', 'low', 'high', 'n']])
 
-# %% ../../nbs/36_analyse.ipynb #ac17f4ff
+# %% ../../nbs/36_analyse.ipynb #8a665cf4
 def do_angles(a):
     from afd_nb.analyses import angles as m
     t = a.each(m.angles, 'angles', batch_size=a.batch_size,
@@ -138,16 +142,14 @@ def do_bound(a):
         f'{k}: {m.bound_in_words(of)}' for k, of in t.groupby(
             'method', sort=False))
 
-# %% ../../nbs/36_analyse.ipynb #8a665cf4
+# %% ../../nbs/36_analyse.ipynb #7e8e2c7f
 def do_over_training(a):
     import pandas as pd
     from afd_nb.analyses import over_training as m
-    from afd_nb.training import load_epochs
     x, y = a.images('over_training')
     tables = []
     for k, run in a.runs.items():
-        models = {e: v for e, v in load_epochs(run.path, x.device).items()
-                  if e % 2 == 0 or e == run.recipe.epochs}
+        models = {e: f.model for e, f in a.epochs(run).items()}
         t = m.over_training(models, x, y, batch_size=a.batch_size,
             attacks=m.attacks_at(a.kind, a.radii))
         tables.append(t.assign(method=k)[['method', *t]])
@@ -168,7 +170,7 @@ def do_training_strength(a):
 
 DO = {k: globals()[f'do_{k}'] for k in IMAGES}
 
-# %% ../../nbs/36_analyse.ipynb #7e8e2c7f
+# %% ../../nbs/36_analyse.ipynb #6f7f4688
 def afd_analyse(argv:list=None):
     "Tables and figures of what models learned: NAME.csv, .png, .svg."
     p = argparse.ArgumentParser('afd_analyse',
@@ -184,6 +186,8 @@ def afd_analyse(argv:list=None):
     add('--eps', type=float, help="radius in pixel units (default: the "
         "runs' own)")
     add('--norm', help="linf, l2, l1 (default: the runs' own, else linf)")
+    add('--every', type=int, default=1, metavar='N', help='of kept epochs, '
+        'look at every N-th and the last (default: 1)')
     add('--layer', help='look at this layer of the model instead of its '
         'features(x)')
     add('--pool', action='store_true', help='average the layer over '
@@ -193,7 +197,7 @@ def afd_analyse(argv:list=None):
                       'to go on.'):
         analyse_command(a)
 
-# %% ../../nbs/36_analyse.ipynb #07a32649
+# %% ../../nbs/36_analyse.ipynb #3825e2b4
 def one_of(values, what, flag):
     "The only value there is; ValueError if runs differ or have none."
     values = {v for v in values if v is not None}
@@ -212,7 +216,7 @@ def names_of(targets)->list: # one for each
     if twice: raise ValueError(f"two runs are called {twice.pop()}")
     return names
 
-# %% ../../nbs/36_analyse.ipynb #3825e2b4
+# %% ../../nbs/36_analyse.ipynb #63633b64
 def resolved(a): # Asked, names of analyses
     "Flags to models and images; every error comes here."
     import torch
@@ -223,6 +227,7 @@ def resolved(a): # Asked, names of analyses
     for w in what: check_choice('--what', w, IMAGES)
     if a.n is not None: check_number('--n', a.n, 10)
     check_number('--batch_size', a.batch_size, 1)
+    check_number('--every', a.every, 1)
     a.store = a.record = None
     jobs = loaded_targets(a)
     targets = [t for t, *_ in jobs]
@@ -236,14 +241,14 @@ def resolved(a): # Asked, names of analyses
         *jobs[0][1:3], one_of([t.dataset for t in targets], 'data sets', ''),
         check_number('--eps', eps, 0, above=True),
         check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n,
-        a.layer, a.pool)
+        a.every, a.layer, a.pool)
     for k, t in zip(names, targets):
         asked.models[k] = f = asked.lens(t.model)
         with frozen(f), torch.no_grad(): f(asked.x[:2])
     check_special(asked, what)
     return asked, what
 
-# %% ../../nbs/36_analyse.ipynb #25a0b79a
+# %% ../../nbs/36_analyse.ipynb #e56663a5
 def check_special(asked, what):
     "What the analyses of several weights need, before any work."
     from afd_nb.analyses.training_strength import check_runs
@@ -263,7 +268,7 @@ def about(asked, w, a)->dict: # one row of about.csv
                     weights_of(f.model) for f in asked.models.values()),
                 dataset=asked.dataset, n=len(x), eps=asked.eps,
                 norm=asked.norm, seed=asked.seed, layer=a.layer or '',
-                pool=a.pool, batch_size=asked.batch_size, **versions())
+                pool=a.pool, every=a.every, batch_size=asked.batch_size, **versions())
 
 def weights_of(model)->str: # eight hexadecimal digits
     "A short hash of a model's weights."
@@ -272,7 +277,7 @@ def weights_of(model)->str: # eight hexadecimal digits
         h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:8]
 
-# %% ../../nbs/36_analyse.ipynb #63633b64
+# %% ../../nbs/36_analyse.ipynb #e2788905
 def open_out(out, rows, resume)->list: # names that are done
     "The folder; refuses what holds something else."
     import pandas as pd
@@ -295,7 +300,7 @@ def open_out(out, rows, resume)->list: # names that are done
     out.mkdir(parents=True, exist_ok=True)
     return []
 
-# %% ../../nbs/36_analyse.ipynb #e2788905
+# %% ../../nbs/36_analyse.ipynb #7c16f667
 def analyse_command(a):
     "What `afd_analyse` does, after its flags are read."
     import matplotlib.pyplot as plt

@@ -86,7 +86,7 @@ def plot_dimensions(
     if 'method' not in table: table = table.assign(method='model')
     for name, t in table.groupby('method', sort=False):
         left = (1 - t.cumulative).where(lambda v: v > 1e-7)
-        style = run_style(name)
+        style = run_style(name, table.method)
         ax.plot(t.component, 100*left, **dict(style, marker=''))
         dims = dimensions_summary(t, share).dims[0]
         if dims: ax.plot(dims, 100*left.iloc[dims - 1],

@@ -127,7 +127,7 @@ def plot_discriminator_curves(
     end = table[table.epoch.isna()]
     for m, t in end.groupby('method', sort=False):
         both = t.groupby('step').accuracy.mean()
-        b.plot(both.index, 100*both, **run_style(m))
+        b.plot(both.index, 100*both, **run_style(m, table.method))
     for ax, title in ((a, 'over the training'),
                       (b, 'a fresh Da on the trained model')):
         ax.axhline(50, color='k', lw=.8, ls=(0, (1, 3)))

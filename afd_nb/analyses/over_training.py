@@ -12,7 +12,7 @@ import pandas as pd
 from .representations import run_style
 from ..attack_zoo import paper_attacks
 from ..core import check_choice
-from ..evaluation import evaluate_all, tidy, worst_case
+from ..evaluation import evaluate_all, tidy, worst_cases
 
 # %% ../../nbs/25_over_training.ipynb #20867f56
 RADII = {'mnist': dict(linf=.3, l2=2., l1=10.), # pixel units
@@ -41,10 +41,7 @@ def over_training(
     tables = []
     for epoch, model in epochs.items():
         done = evaluate_all(model, (x, y), attacks, **more)
-        norms = {e.norm: [o for o in done if o.norm == e.norm]
-                 for e in done}
-        done += [worst_case(same) for same in norms.values()
-                 if len(same) > 1]
+        done += worst_cases(done)
         tables.append(tidy(done).assign(epoch=epoch))
     t = pd.concat(tables, ignore_index=True)
     return t[['epoch', *t.columns.drop('epoch')]]
@@ -66,7 +63,7 @@ def plot_over_training(
     for ax in axes.flat[len(groups):]: ax.set_axis_off()
     for ax, ((name, norm, eps), t) in zip(axes.flat, groups):
         for m, of in t.groupby('method', sort=False):
-            style = dict(run_style(m), ms=3)
+            style = dict(run_style(m, table.method), ms=3)
             ax.plot(of.epoch, 100*of.accuracy, **style)
             ax.fill_between(of.epoch, 100*of.low, 100*of.high, lw=0,
                             alpha=.12, color=style['color'])

@@ -78,10 +78,16 @@ def on_each(
     t = pd.concat(tables, ignore_index=True)
     return t[['method', *t.columns.drop('method')]]
 
-def run_style(method:str)->dict:
-    "Colour and dash of the method; the label names the run, too."
+def run_style(
+    method:str, # 'afd' or 'afd/seed1'
+    among=(),   # all that are drawn: runs of one method get own markers
+)->dict: # matplotlib keywords
+    "Colour and dash of the method; label and marker tell its runs apart."
     name, _, run = method.partition('/')
     style = method_style(name)
+    same = [m for m in dict.fromkeys(among) if m.split('/')[0] == name]
+    if method in same[1:]:
+        style['marker'] = 'x*v<>d1'[(same.index(method) - 1) % 7]
     return dict(style, label=f"{style['label']} {run}".strip())
 
 # %% ../../nbs/18_representations.ipynb #fe510d77

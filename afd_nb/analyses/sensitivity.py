@@ -103,7 +103,7 @@ def plot_sensitivity(
     if ax is None: ax = plt.subplots(figsize=(4.8, 3.2))[1]
     if 'method' not in table: table = table.assign(method='model')
     for name, t in sensitivity_summary(table).groupby('method', sort=False):
-        style = run_style(name)
+        style = run_style(name, table.method)
         ax.plot(t.eps, t['median'], **style)
         ax.fill_between(t.eps, t.q25, t.q75, lw=0, alpha=.15,
                         color=style['color'])

@@ -9,7 +9,7 @@ __all__ = ['STRENGTH', 'strength', 'check_runs', 'training_strength', 'plot_trai
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..evaluation import evaluate_all, tidy, worst_case
+from ..evaluation import evaluate_all, tidy, worst_cases
 
 # %% ../../nbs/26_training_strength.ipynb #249f0840
 STRENGTH = ('eps', 'steps', 'step_size', 'attack', 'norm')
@@ -48,9 +48,7 @@ def training_strength(
     tables = []
     for run in sorted(runs, key=lambda r: (r.recipe.eps, r.recipe.steps)):
         r, done = run.recipe, evaluate_all(run.model, (x, y), attacks, **more)
-        norms = {e.norm: [o for o in done if o.norm == e.norm]
-                 for e in done}
-        done += [worst_case(v) for v in norms.values() if len(v) > 1]
+        done += worst_cases(done)
         tables.append(tidy(done).assign(
             trained=strength(r), eps_train=r.eps, steps_train=r.steps,
             seed=r.seed))

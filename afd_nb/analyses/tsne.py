@@ -51,7 +51,7 @@ def neighbours_kept(
         return_distance=False) for v in (on_cpu(h), on_cpu(xy))]
     return np.array([len({*a} & {*b})/k for a, b in zip(*near)])
 
-# %% ../../nbs/23_tsne.ipynb #e7d647d6
+# %% ../../nbs/23_tsne.ipynb #cbc15636
 def tsne(
     model,      # classifier with features(x), or `features_of(…)`
     x, y,       # images (n, c, h, w) in [0, 1], labels (n,)
@@ -85,7 +85,7 @@ def mapped(name, hs, epsilons, y, perplexity, seed)->pd.DataFrame:
         eps=np.repeat(epsilons, n), u=xy[:, 0].round(2), v=xy[:, 1].round(2),
         kept=neighbours_kept(h, xy, min(10, len(h) - 1)).round(2)))
 
-# %% ../../nbs/23_tsne.ipynb #eb90820a
+# %% ../../nbs/23_tsne.ipynb #f9eaca3b
 COLORS = ('#CC6677', '#332288', '#998811', '#117733', '#4499CC', '#882255',
           '#229988', '#777722', '#AA4499', '#555555')
 
@@ -95,7 +95,7 @@ def plot_map(ax, t, size):
         ax.scatter(c.u, c.v, s=size, color=COLORS[k % 10], lw=0,
                    marker=f'${k}$', rasterized=True)
 
-# %% ../../nbs/23_tsne.ipynb #2ad61417
+# %% ../../nbs/23_tsne.ipynb #bf3b286c
 def plot_tsne(
     table:pd.DataFrame, # of `tsne`, with or without `method`
     norm:str='Linf',    # of eps, for the titles
