@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AFD']
 
-# %% ../nbs/09_afd.ipynb #d581b206
+# %% ../nbs/09_afd.ipynb #87ec1c17
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
@@ -15,7 +15,7 @@ from .discriminator import Discriminator
 from .losses import GAMES, gradient_penalty
 from .training import Method, descend, method, on_both
 
-# %% ../nbs/09_afd.ipynb #f891c6a8
+# %% ../nbs/09_afd.ipynb #e8016753
 @method('afd')
 class AFD(Method):
     "Adversarial Feature Desensitization (Algorithm 1)."
@@ -42,21 +42,22 @@ class AFD(Method):
         out |= self.step_discriminator(h.detach(), h_adv.detach(), y)
         return out | self.step_embedding(h_adv, y)
 
-# %% ../nbs/09_afd.ipynb #aa8b867f
+# %% ../nbs/09_afd.ipynb #6fb2d57c
 @patch
 def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
     "Descend the cross-entropy of clean images, moving E and Dc."
-    loss = F.cross_entropy(self.model(x), y)
+    loss = F.cross_entropy(self.cast(self.model)(x), y)
     descend(loss, self.opt_EDc)
     return dict(loss_classifier=loss.detach())
 
-# %% ../nbs/09_afd.ipynb #9c7670ab
+# %% ../nbs/09_afd.ipynb #7924e9b8
 @patch
 def both_features(self:AFD, x:Tensor, x_adv:Tensor):
     "h = E(x) and h_adv = E(x_adv), (b, d) each."
-    return on_both(self.model.E, x, x_adv, self.recipe.joint_batch)
+    return on_both(self.cast(self.model.E), x, x_adv,
+                   self.recipe.joint_batch)
 
-# %% ../nbs/09_afd.ipynb #f02b7577
+# %% ../nbs/09_afd.ipynb #030e41f4
 @patch
 def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
     "Descend Da's side of the game, `da_steps` times, moving Da."
@@ -71,7 +72,7 @@ def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
                 da_clean=(clean > 0).float().mean(),
                 da_adv=(adv < 0).float().mean())
 
-# %% ../nbs/09_afd.ipynb #94d607b5
+# %% ../nbs/09_afd.ipynb #1a1df796
 @patch
 def step_embedding(self:AFD, h_adv:Tensor, y:Tensor)->dict:
     "Descend E's side of the game, moving E."

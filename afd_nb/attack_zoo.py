@@ -10,7 +10,7 @@ __all__ = ['PASSES', 'WORDS', 'FOOLBOX', 'PARTS', 'AA_NORMS', 'AUTO', 'NAMES', '
            'attack_norms', 'attack', 'check_settings', 'foolbox_zoo', 'in_turn', 'aa_zoo', 'own_attack', 'PaperAttack',
            'paper_attacks', 'strong_attacks']
 
-# %% ../nbs/07_attack_zoo.ipynb #ea6e254e
+# %% ../nbs/07_attack_zoo.ipynb #69b96dee
 import importlib, inspect, logging, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from .attacks import NORMS, flat_norm, pgd
 from .core import (check_choice, check_images, check_labels,
                          check_number, frozen, generator, seeded)
+from .folding import folded
 
-# %% ../nbs/07_attack_zoo.ipynb #986f9985
+# %% ../nbs/07_attack_zoo.ipynb #48d36790
 @dataclass
 class Outcome:
     "What one call of an attack gave."
@@ -32,7 +33,7 @@ class Outcome:
     failed:Tensor    # bool (b,): not attacked, for a reason
     notes:list = field(default_factory=list) # reasons, library's flags
 
-# %% ../nbs/07_attack_zoo.ipynb #bd28db9f
+# %% ../nbs/07_attack_zoo.ipynb #ad257779
 def distances(d:Tensor, norm:str)->Tensor: # (b,), float64
     "Length of each example's perturbation."
     return flat_norm(d.detach().double(), NORMS[norm].p).flatten()
@@ -55,7 +56,7 @@ def settle(x_adv:Tensor, x:Tensor, eps:float, norm:str)->Tensor:
     check_images(x_adv)
     return x_adv
 
-# %% ../nbs/07_attack_zoo.ipynb #5c9ec3d0
+# %% ../nbs/07_attack_zoo.ipynb #d015a81d
 @torch.no_grad()
 def logits_of(model, x)->Tensor: # (b, classes)
     "The model's logits; TypeError or ValueError if they are none."
@@ -70,7 +71,7 @@ def logits_of(model, x)->Tensor: # (b, classes)
                              f"{int(bad.any(1).sum())} of {len(x)} images")
     return z
 
-# %% ../nbs/07_attack_zoo.ipynb #7378fa8f
+# %% ../nbs/07_attack_zoo.ipynb #e91bed9a
 def check_model(model, x, y)->list: # flags
     "Refuse what is no classifier of `x`; flag one that is random."
     if not isinstance(model, nn.Module):
@@ -98,7 +99,7 @@ def check_model(model, x, y)->list: # flags
     same = torch.allclose(z, again, atol=1e-4, rtol=1e-3)
     return [] if same else ['the model is random: two calls differ']
 
-# %% ../nbs/07_attack_zoo.ipynb #7ef6f647
+# %% ../nbs/07_attack_zoo.ipynb #7714d857
 @dataclass(frozen=True)
 class Attack:
     "One attack of one library, ready to be called."
@@ -112,7 +113,7 @@ class Attack:
     f:Callable = field(repr=False)  # of the library
     parts:tuple = field(default=(), repr=False) # attacks, in order
 
-# %% ../nbs/07_attack_zoo.ipynb #eff5ef90
+# %% ../nbs/07_attack_zoo.ipynb #fb845ee5
 PASSES = { # name: passes of the model a step, steps if none are said
     'fgsm': (1, 1), 'deepfool': (10, 50), 'deepfool-l2': (10, 50),
     'cw': (9, 100), 'bb-l2': (3, 1000), 'bb-linf': (3, 1000),
@@ -129,7 +130,7 @@ def cost(self:Attack)->int: # at least 1
     return max(1, round(each*steps))
 Attack.cost = property(cost)
 
-# %% ../nbs/07_attack_zoo.ipynb #64958fa0
+# %% ../nbs/07_attack_zoo.ipynb #d3625e15
 def run(
     self:Attack,
     model,        # images -> logits
@@ -154,7 +155,7 @@ def unmoved(x:Tensor, why=())->Outcome: # all of them failed if `why`
     return Outcome(x.clone(), torch.full((len(x),), bool(why),
                                          device=x.device), [*why])
 
-# %% ../nbs/07_attack_zoo.ipynb #cf1aa14d
+# %% ../nbs/07_attack_zoo.ipynb #6ea0bf41
 def __call__(self:Attack, model, x, y, *, eps)->Tensor: # x_adv
     "`run`, the images alone; failures and flags become warnings."
     out = self.run(model, x, y, eps=eps)
@@ -179,13 +180,15 @@ def nearest(x, found, eps, norm)->Tensor: # x_adv
     ball = foolbox.distances.LpDistance(NORMS[norm].p)
     return settle(ball.clip_perturbation(x, found, eps), x, eps, norm)
 
-# %% ../nbs/07_attack_zoo.ipynb #63d2607b
+# %% ../nbs/07_attack_zoo.ipynb #dab567d1
 def guarded(self:Attack, model, x, y, eps)->Outcome:
     "The library's answer, with random state and model put back."
     with frozen(model), seeded(self.seed):
-        out = (self.f(model, x, y, eps, self.seed)
-               if self.library == 'afd_nb' else
-               self.halving(model, x, y, eps))
+        if self.library == 'afd_nb':
+            out = self.f(model, x, y, eps, self.seed)
+        else: # on a twin, if it is more than a step
+            net = folded(model, x) if self.cost > 1 else model
+            out = self.halving(net, x, y, eps)
     nan = out.x_adv.flatten(1).isnan().any(1)
     if nan.any():
         out.x_adv[nan] = x[nan]
@@ -216,7 +219,7 @@ def all_broken(a:Attack, failed, notes):
         raise RuntimeError(f"{a.name} failed on all of {len(failed)} "
                            f"images: {'; '.join(notes)}")
 
-# %% ../nbs/07_attack_zoo.ipynb #bead1fe2
+# %% ../nbs/07_attack_zoo.ipynb #2660af2f
 WORDS = {'foolbox': dict(step_size='abs_stepsize', rel_step='rel_stepsize'),
          'advertorch': dict(steps='nb_iter', step_size='eps_iter',
                             decay='decay_factor')}
@@ -237,7 +240,7 @@ def translated(name, settings, library, made_by)->dict:
         raise ValueError(f"{name}: {sorted(settings)} sets one thing twice")
     return out
 
-# %% ../nbs/07_attack_zoo.ipynb #cc2decb4
+# %% ../nbs/07_attack_zoo.ipynb #81da00dd
 FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'fgsm': ('fixed-budget', 'white-box', dict(
      linf='LinfFastGradientAttack', l2='L2FastGradientAttack',
@@ -263,7 +266,7 @@ FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'bb-linf': ('minimum-norm', 'white-box',
              dict(linf='LinfinityBrendelBethgeAttack'), dict(steps=1000))}
 
-# %% ../nbs/07_attack_zoo.ipynb #cac26a37
+# %% ../nbs/07_attack_zoo.ipynb #5e6d2275
 def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     "The Foolbox attack, made once."
     import foolbox
@@ -280,7 +283,7 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(raw if minimum else cut, y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #2302deb1
+# %% ../nbs/07_attack_zoo.ipynb #a586b9c7
 def from_starts(fb, fm, x, y)->Outcome:
     "Run a Foolbox attack from noise, where there is a start in it."
     import foolbox
@@ -299,7 +302,7 @@ def from_starts(fb, fm, x, y)->Outcome:
     notes = [] if good.all() else ['no noise gave a start']
     return Outcome(x_adv, ~good, notes)
 
-# %% ../nbs/07_attack_zoo.ipynb #66fb51cb
+# %% ../nbs/07_attack_zoo.ipynb #36a9a1dc
 def import_advertorch():
     "AdverTorch's attacks, on a torch without `zero_gradients`."
     place = importlib.import_module('torch.autograd.gradcheck')
@@ -309,7 +312,7 @@ def import_advertorch():
     finally:
         if lacks: del place.zero_gradients
 
-# %% ../nbs/07_attack_zoo.ipynb #cbdac16f
+# %% ../nbs/07_attack_zoo.ipynb #18e06654
 def advertorch_attack(name, norm, settings)->Callable: # Attack.f
     "AdverTorch's momentum iterative method."
     settings, rel = dict(settings), settings.get('rel_step')
@@ -321,7 +324,7 @@ def advertorch_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(cls(model, eps=eps, **at).perturb(x, y), y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #9e784974
+# %% ../nbs/07_attack_zoo.ipynb #c46eea91
 @contextmanager
 def flags_kept():
     "Yields a list that collects what AutoAttack warns of."
@@ -341,7 +344,7 @@ def flags_kept():
         logger.removeHandler(handler)
         logger.propagate = propagate
 
-# %% ../nbs/07_attack_zoo.ipynb #c7062cdc
+# %% ../nbs/07_attack_zoo.ipynb #e0bc1973
 PARTS = dict(standard=('apgd-ce', 'apgd-t', 'fab-t', 'square'),
              plus=('apgd-ce', 'apgd-dlr', 'fab', 'square', 'apgd-t',
                    'fab-t'),
@@ -365,7 +368,7 @@ def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
                         "and 'square'")
     return aa
 
-# %% ../nbs/07_attack_zoo.ipynb #a4deebdb
+# %% ../nbs/07_attack_zoo.ipynb #310db5c3
 def aa_attack(name, norm, settings)->Callable: # Attack.f
     "AutoAttack, or one part of it."
     s = dict(settings)
@@ -401,7 +404,7 @@ def tuned(one, steps=None, restarts=None, queries=None):
         one.n_iter_min = max(int(.06*steps), 1)
         one.size_decr = max(int(.03*steps), 1)
 
-# %% ../nbs/07_attack_zoo.ipynb #bb080e82
+# %% ../nbs/07_attack_zoo.ipynb #15dffa19
 AUTO = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')
 NAMES = ('fgsm', 'pgd-linf', 'pgd-l2', 'pgd-l1', 'mim', 'ddn', 'deepfool',
          'deepfool-l2', 'cw', 'boundary', 'bb-l2', 'bb-linf', *AUTO)
@@ -415,7 +418,7 @@ def attack_norms(name:str)->tuple: # its norms, the default first
     if name in FOOLBOX: return tuple(FOOLBOX[name][2])
     return ('linf',) if name == 'mim' else ('linf', 'l2', 'l1')
 
-# %% ../nbs/07_attack_zoo.ipynb #346e748e
+# %% ../nbs/07_attack_zoo.ipynb #49a8b002
 def attack(
     name,          # one of `attack_names()`, 'pgd', or a function
     *, norm:str=None, # None: the attack's own, else Linf
@@ -441,7 +444,7 @@ def attack(
                                                         settings))
     return aa_zoo(name, norm, seed, settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #148a07c7
+# %% ../nbs/07_attack_zoo.ipynb #a51387fc
 def check_settings(name, settings):
     "Refuse numbers that are none of steps, sizes or restarts."
     for k in ('steps', 'restarts', 'queries'):
@@ -470,7 +473,7 @@ def foolbox_zoo(name, norm, seed, settings):
     if len(parts) == 1: return one
     return replace(one, settings=s, f=in_turn(parts), parts=parts)
 
-# %% ../nbs/07_attack_zoo.ipynb #51e1ef92
+# %% ../nbs/07_attack_zoo.ipynb #456b9bd2
 def in_turn(parts)->Callable: # Attack.f
     "Each part attacks what the parts before it left right."
     def f(model, x, y, eps, seed):
@@ -484,7 +487,7 @@ def in_turn(parts)->Callable: # Attack.f
         return Outcome(x_adv, failed, list(dict.fromkeys(notes)))
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #35aa7577
+# %% ../nbs/07_attack_zoo.ipynb #cbe09b7c
 def aa_zoo(name, norm, seed, settings):
     "An `Attack` from pyautoattack; AutoAttack's parts are its parts."
     access = 'score-based' if name == 'square' else 'white-box'
@@ -518,7 +521,7 @@ def own_attack(f, norm, seed, settings, name=None):
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
 
-# %% ../nbs/07_attack_zoo.ipynb #ebe31667
+# %% ../nbs/07_attack_zoo.ipynb #9f49f289
 @dataclass(frozen=True)
 class PaperAttack:
     "A row of Table A2 (or Table A3)."
@@ -529,7 +532,7 @@ class PaperAttack:
     @property
     def attack(self): return attack(self.name, **self.settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #f6e5a686
+# %% ../nbs/07_attack_zoo.ipynb #9fbd4a13
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)
 CIFAR_EPS = tuple(v/255 for v in (0, 2, 4, 8, 16, 32))
 FAR_CIFAR = (*CIFAR_EPS, 64/255)
@@ -545,7 +548,7 @@ TABLE_A2 = { # name: (MNIST grid, CIFAR grid, MNIST and CIFAR settings)
  'cw': ((0, .5, 1, 1.5, 2),)*2 + (dict(steps=100, step_size=.05),)*2}
 SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 
-# %% ../nbs/07_attack_zoo.ipynb #07e681fd
+# %% ../nbs/07_attack_zoo.ipynb #56339bc4
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
@@ -562,7 +565,7 @@ def paper_attacks(
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 
-# %% ../nbs/07_attack_zoo.ipynb #07b143f2
+# %% ../nbs/07_attack_zoo.ipynb #16bf45cc
 def strong_attacks(dataset:str='mnist')->list: # of PaperAttack
     "Table A3: AutoAttack, Boundary at L2 eps 2, Brendel-Bethge."
     check_choice('dataset', dataset, ['mnist', 'cifar'])

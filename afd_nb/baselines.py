@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['OneLoss', 'NT', 'AT', 'trades_loss', 'TRADES', 'sensitivity_loss', 'RepresentationMatching']
 
-# %% ../nbs/10_baselines.ipynb #c2f37467
+# %% ../nbs/10_baselines.ipynb #49749eb4
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import frozen
+from .core import draw, frozen
 from .losses import kl
 from .training import Method, descend, method, on_both
 
-# %% ../nbs/10_baselines.ipynb #ec9b0f1f
+# %% ../nbs/10_baselines.ipynb #2fea196f
 class OneLoss(Method):
     "A method that steps E and Dc down one loss. Subclasses give `loss`."
     def setup(self):
@@ -30,21 +30,22 @@ class OneLoss(Method):
         descend(loss, self.opt)
         return dict(loss=loss.detach())
 
-# %% ../nbs/10_baselines.ipynb #2a86755d
+# %% ../nbs/10_baselines.ipynb #0d72c5fb
 @method('nt')
 class NT(OneLoss):
     "Natural training: cross-entropy of clean images."
     chooses_by = 'valid_clean'
-    def loss(self, x, y): return F.cross_entropy(self.model(x), y)
+    def loss(self, x, y): return F.cross_entropy(self.cast(self.model)(x), y)
 
-# %% ../nbs/10_baselines.ipynb #5d902c9c
+# %% ../nbs/10_baselines.ipynb #65b164f2
 @method('at')
 class AT(OneLoss):
     "Adversarial training: cross-entropy of x' (Madry et al. 2017)."
     def loss(self, x, y):
-        return F.cross_entropy(self.model(self.perturb(x, y)), y)
+        x_adv = self.perturb(x, y)
+        return F.cross_entropy(self.cast(self.model)(x_adv), y)
 
-# %% ../nbs/10_baselines.ipynb #26b9c48d
+# %% ../nbs/10_baselines.ipynb #602332c0
 def trades_loss(
     z:Tensor,     # logits of clean images (b, classes)
     z_adv:Tensor, # logits of perturbed images (b, classes)
@@ -54,7 +55,7 @@ def trades_loss(
     "CE(z, y) + beta mean KL(softmax z || softmax z_adv)."
     return F.cross_entropy(z, y) + beta*kl(z, z_adv).mean()
 
-# %% ../nbs/10_baselines.ipynb #7e45f707
+# %% ../nbs/10_baselines.ipynb #b617185c
 @method('trades')
 class TRADES(OneLoss):
     "Clean cross-entropy plus beta KL(f(x) || f(x')) (Zhang et al. 2019)."
@@ -67,18 +68,18 @@ class TRADES(OneLoss):
     def attack(self, x:Tensor)->Tensor: # x_adv
         "The recipe's PGD on the divergence from the model's own word."
         with frozen(self.model), torch.no_grad(): z = self.model(x)
-        noise = torch.randn(x.shape, generator=self.generator,
-                            device=x.device, dtype=x.dtype)
+        noise = draw(torch.randn, x.shape, self.generator,
+                     device=x.device, dtype=x.dtype)
         return self.perturb(x, z.argmax(1), start=x + .001*noise,
                             loss=lambda z_adv, y: kl(z, z_adv))
 
     def loss(self, x, y):
         x_adv = self.attack(x)
-        z, z_adv = on_both(self.model, x, x_adv,
+        z, z_adv = on_both(self.cast(self.model), x, x_adv,
                            self.recipe.joint_batch)
         return trades_loss(z, z_adv, y, self.recipe.beta)
 
-# %% ../nbs/10_baselines.ipynb #dda14e1c
+# %% ../nbs/10_baselines.ipynb #7018b4eb
 def sensitivity_loss(
     h:Tensor,     # clean features (b, d)
     h_adv:Tensor, # perturbed features (b, d)
@@ -86,13 +87,13 @@ def sensitivity_loss(
     "S_e, the mean Euclidean distance between features (Sec. 3.2)."
     return (h - h_adv).norm(dim=1).mean()
 
-# %% ../nbs/10_baselines.ipynb #e5533706
+# %% ../nbs/10_baselines.ipynb #a963b9f7
 @method('rm')
 class RepresentationMatching(OneLoss):
     "Clean cross-entropy plus beta S_e (Sec. 3.2, Figure A3)."
     def loss(self, x, y):
         x_adv = self.perturb(x, y)
-        h, h_adv = on_both(self.model.E, x, x_adv,
+        h, h_adv = on_both(self.cast(self.model.E), x, x_adv,
                            self.recipe.joint_batch)
         loss = F.cross_entropy(self.model.Dc(h), y)
         return loss + self.recipe.beta*sensitivity_loss(h, h_adv)

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import (as_device, check_choice, check_number, generator,
-                         seeded)
+from .core import (as_device, check_choice, check_number, draw,
+                         generator, seeded)
 
 # %% ../nbs/01_data.ipynb #97198c7f
 class TensorSplit:
@@ -100,10 +100,11 @@ def augment_batch(
 )->Tensor: # images (b, c, h, w)
     "Random crop and horizontal flip, each image its own (Sec. 3.2)."
     b, c, h, w = x.shape
-    draw = dict(generator=generator, device=x.device)
-    top, left = torch.randint(2*pad + 1, (2, b, 1), **draw)
+    shift = lambda shape, **kw: torch.randint(2*pad + 1, shape, **kw)
+    at = dict(generator=generator, device=x.device)
+    top, left = draw(shift, (b, 2, 1), **at).unbind(1)
     cols = torch.arange(w, device=x.device)
-    flip = torch.rand(b, 1, **draw) < .5
+    flip = draw(torch.rand, (b, 1), **at) < .5
     cols = torch.where(flip, cols.flip(0), cols) + left
     rows = torch.arange(h, device=x.device) + top
     which = torch.arange(b, device=x.device)[:, None, None]
@@ -117,6 +118,7 @@ def batches(
     batch_size:int,    # examples a batch
     *, generator:torch.Generator=None, # shuffles; None keeps the order
     augment:torch.Generator=None, # on the split's device: crop and flip
+    rows:slice=slice(None), # of each batch: what this process works on
 ): # yields x (b, c, h, w), y (b,)
     "The batches of one epoch; shuffled ones leave out the remainder."
     n = len(split)
@@ -125,7 +127,7 @@ def batches(
         check_number('batch_size', batch_size, 1, high=n)
         order = torch.randperm(n, generator=generator)
         order = order[:n//batch_size*batch_size].split(batch_size)
-    for x, y in split.read(list(order)):
+    for x, y in split.read([b[rows] for b in order]):
         yield (x if augment is None else augment_batch(x, augment)), y
 
 # %% ../nbs/01_data.ipynb #4e825c0c

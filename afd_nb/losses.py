@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .core import draw
+
 # %% ../nbs/04_losses.ipynb #5c384ab0
 @dataclass(frozen=True)
 class Game:
@@ -40,7 +42,7 @@ def gradient_penalty(
     generator:torch.Generator=None, # draws u, on the device of h
 )->Tensor: # scalar >= 0, differentiable in Da's parameters
     "How far Da's slope between h and h_adv is from 1 (Gulrajani 2017)."
-    u = torch.rand(len(h), 1, generator=generator, device=h.device)
+    u = draw(torch.rand, (len(h), 1), generator, device=h.device)
     between = (u*h + (1 - u)*h_adv).detach().requires_grad_()
     slope, = torch.autograd.grad(Da(between, y).sum(), between,
                                  create_graph=True)

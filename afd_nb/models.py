@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'OFFICIAL', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet',
-           'Embedding', 'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'save_model',
-           'load_model', 'fit_state', 'official_state', 'load_official', 'official_variant']
+           'Embedding', 'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'Averaged',
+           'SharedBatchNorm', 'synced', 'save_model', 'load_model', 'fit_state', 'official_state', 'load_official',
+           'official_variant']
 
 # %% ../nbs/02_models.ipynb #045fc770
 import json
@@ -18,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .core import check_choice, seeded, write_whole
+from .core import (check_choice, mean_over, seeded, world,
+                         write_whole)
 
 # %% ../nbs/02_models.ipynb #59d7d00f
 class BasicBlock(nn.Module):
@@ -213,6 +215,44 @@ def features_of(model, layer:str=None, pool:bool=False)->Features:
     return Features(model, layer, pool)
 
 # %% ../nbs/02_models.ipynb #1556c3d6
+class Averaged(torch.autograd.Function):
+    "The mean of a tensor over the processes, with gradients to all."
+    @staticmethod
+    def forward(ctx, t):
+        t = t.clone()
+        mean_over([t])
+        return t
+    @staticmethod
+    def backward(ctx, g): # every process has a share in every mean
+        return Averaged.forward(ctx, g)
+
+# %% ../nbs/02_models.ipynb #bee909b7
+class SharedBatchNorm(nn.BatchNorm2d):
+    "BatchNorm over the batches of all processes together, on the CPU."
+    def forward(self, x):
+        if not self.training: return super().forward(x)
+        over, wide = (0, 2, 3), (1, -1, 1, 1)
+        n = world().size*x.numel()/x.shape[1]
+        mean = Averaged.apply(x.mean(over))
+        d = x - mean.view(wide)
+        var = Averaged.apply(d.square().mean(over))
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var*(n/(n - 1)), self.momentum)
+        s = self.weight*(var + self.eps).rsqrt()
+        return d*s.view(wide) + self.bias.view(wide)
+
+def synced(model:nn.Module)->nn.Module: # the model
+    "Have BatchNorm see the batch of all processes, if there are several."
+    if world().size == 1: return model
+    if next(model.parameters()).device.type == 'cuda':
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for m in model.modules():
+        if type(m) is nn.BatchNorm2d: m.__class__ = SharedBatchNorm
+    return model
+
+# %% ../nbs/02_models.ipynb #337e359b
 def save_model(
     model:Classifier, # made by `create_model`
     path,             # a .safetensors file; whole or not at all
@@ -225,7 +265,7 @@ def save_model(
     with write_whole(path) as tmp:
         save_file(state, tmp, dict(afd_nb=header))
 
-# %% ../nbs/02_models.ipynb #bee909b7
+# %% ../nbs/02_models.ipynb #0c1da8ec
 def load_model(
     path,         # written by `save_model`
     device='cpu', # where the model goes
@@ -249,7 +289,7 @@ def load_model(
     fit_state(model, state, path)
     return model.to(device).eval()
 
-# %% ../nbs/02_models.ipynb #58233612
+# %% ../nbs/02_models.ipynb #cd78c073
 def fit_state(
     model:nn.Module, # gets the weights
     state:dict,      # name -> tensor
@@ -268,7 +308,7 @@ def fit_state(
                          + (f" … {len(odd)} in all" if odd[4:] else ''))
     model.load_state_dict(state)
 
-# %% ../nbs/02_models.ipynb #337e359b
+# %% ../nbs/02_models.ipynb #c42cb3f4
 OFFICIAL = {'mnist': ('resnet18-mnist', (1, 28, 28), 10, 'linear2'),
             'cifar10': ('resnet18', (3, 32, 32), 10, 'linear'),
             'cifar100': ('resnet18', (3, 32, 32), 100, 'linear')}
@@ -282,7 +322,7 @@ def official_state(E:dict, Dc:dict, linear:str)->dict:
     return state | {'Dc.' + plain(k).removeprefix(linear + '.'): v
                     for k, v in Dc.items()}
 
-# %% ../nbs/02_models.ipynb #0c1da8ec
+# %% ../nbs/02_models.ipynb #995a8b1b
 def load_official(
     path,        # a .pt file that the authors released
     *, dataset:str, # 'mnist', 'cifar10' or 'cifar100'
@@ -310,7 +350,7 @@ def load_official(
     fit_state(model, state | own, path)
     return model.eval()
 
-# %% ../nbs/02_models.ipynb #cd78c073
+# %% ../nbs/02_models.ipynb #321f5066
 def official_variant(
     path,         # what an error names
     enc:str,      # the file's enc_model, or None

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'POSITIVE', 'AT_LEAST_0', 'BETA', 'REGISTRY', 'HOMES', 'Recipe', 'check_types', 'complete', 'to_json',
-           'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'descend', 'on_both',
-           'update_average', 'accuracy', 'validate', 'Run', 'versions', 'device_name', 'Loop', 'loop_state',
-           'load_loop_state', 'epoch_file', 'save_loop', 'read_state', 'only_begun', 'open_folder', 'start_loop',
-           'train_epoch', 'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run', 'load_run',
-           'load_epochs']
+           'from_json', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'cast', 'descend',
+           'on_both', 'update_average', 'accuracy', 'shared', 'validate', 'Run', 'versions', 'device_name', 'Loop',
+           'loop_state', 'load_loop_state', 'epoch_file', 'save_loop', 'read_state', 'only_begun', 'open_folder',
+           'start_loop', 'train_epoch', 'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run',
+           'load_run', 'load_epochs']
 
-# %% ../nbs/08_training.ipynb #23083be9
+# %% ../nbs/08_training.ipynb #82affda0
 import dataclasses, importlib, importlib.util, json, math, platform
 import sys, time
 from dataclasses import dataclass, fields
@@ -23,15 +23,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .attacks import NORMS, get_attack
-from .core import (as_device, check_choice, check_images,
-                         check_labels, check_number, frozen, generator,
-                         seeded, write_json, write_text, write_whole)
+from .core import (Share, as_device, check_choice, check_images,
+                         check_labels, check_number, frozen, gathered,
+                         generator, mean_over, on_main, seeded, world,
+                         write_json, write_text, write_whole)
 from .data import NAMES, Data, TensorSplit, batches, load_data, take
 from .losses import GAMES
 from .models import (NETWORKS, STATS, Classifier, create_model,
-                           load_model, save_model)
+                           load_model, save_model, synced)
 
-# %% ../nbs/08_training.ipynb #8ea15e6b
+# %% ../nbs/08_training.ipynb #59901afa
 DEFAULTS = {
     'digits': dict(network='small', eps=.2, steps=7, epochs=20,
                    milestones=(12, 17), augment=False),
@@ -43,7 +44,7 @@ DEFAULTS |= {'fashion-mnist': DEFAULTS['mnist'],
              'cifar100': DEFAULTS['cifar10'],
              'folder': DEFAULTS['cifar10']}
 
-# %% ../nbs/08_training.ipynb #962570aa
+# %% ../nbs/08_training.ipynb #8b35e8ae
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides the result of a training (Table A1)."
@@ -79,12 +80,15 @@ class Recipe:
     milestones:tuple = None     # step: epochs after which lr falls
     gamma:float = .1       # step: by how much it falls
     average:float = 0.     # decay of the averaged weights; 0 is off
+    fast:bool = True       # attack the folded twin, channels last
+    precision:str = 'auto' # of the training passes: float32, bfloat16;
+                           # auto: bfloat16 on a GPU, else float32
     valid_steps:int = 20   # PGD steps of the validation each epoch
     seed:int = 0           # weights, order, held-out images, attack
 
     def __post_init__(self): complete(self)
 
-# %% ../nbs/08_training.ipynb #678dc18e
+# %% ../nbs/08_training.ipynb #24f6a364
 POSITIVE = ('n_train n_valid image_size da_steps epochs batch_size '
             'valid_steps').split()
 AT_LEAST_0 = ('eps steps depth penalty lr_embedding lr_classifier '
@@ -102,7 +106,7 @@ def check_types(r:Recipe):
         if v is not None and (bad or not isinstance(v, want)):
             raise TypeError(f"{f.name}={v!r} must be {f.type.__name__}")
 
-# %% ../nbs/08_training.ipynb #60326072
+# %% ../nbs/08_training.ipynb #e178b85e
 def complete(r:Recipe):
     "Fill in what is None, then refuse what makes no sense."
     setv = lambda k, v: object.__setattr__(r, k, v)
@@ -115,6 +119,7 @@ def complete(r:Recipe):
     check_types(r)
     for k, of in [('network', NETWORKS), ('norm', NORMS),
                   ('game', GAMES),
+                  ('precision', ('auto', 'float32', 'bfloat16')),
                   ('schedule', ('step', 'cosine', 'constant'))]:
         check_choice(k, getattr(r, k), of)
     get_attack(r.attack)
@@ -130,7 +135,7 @@ def complete(r:Recipe):
     if r.step_size is not None:
         check_number('step_size', r.step_size, 0, above=True)
 
-# %% ../nbs/08_training.ipynb #1f993432
+# %% ../nbs/08_training.ipynb #ac4337f1
 def to_json(r:Recipe)->str:
     "The recipe as JSON, a field a line."
     return json.dumps(dataclasses.asdict(r), indent=1)
@@ -150,7 +155,7 @@ def from_json(
                              f"{', '.join(sorted(odd))}")
     return Recipe(**d)
 
-# %% ../nbs/08_training.ipynb #66a08f07
+# %% ../nbs/08_training.ipynb #c3678f05
 def lr_factor(
     r:Recipe, # schedule, milestones, gamma, epochs
     t:float,  # epochs done, with fractions
@@ -161,7 +166,7 @@ def lr_factor(
     if r.schedule == 'constant': return 1.
     return r.gamma**sum(t >= m for m in r.milestones)
 
-# %% ../nbs/08_training.ipynb #88e04994
+# %% ../nbs/08_training.ipynb #70e60bb3
 class Method:
     "What happens to one mini-batch. Subclass, decorate with `@method`."
     chooses_by = 'valid_robust' # column of the history that picks weights
@@ -181,7 +186,7 @@ class Method:
         "Learn from one batch."
         raise NotImplementedError
 
-# %% ../nbs/08_training.ipynb #b06f11f5
+# %% ../nbs/08_training.ipynb #63403df3
 REGISTRY = {}
 HOMES = {'afd': 'afd_nb.afd', **dict.fromkeys(
     ('nt', 'at', 'trades', 'rm'), 'afd_nb.baselines')}
@@ -198,7 +203,7 @@ def get_method(name:str)->type:
     if name in HOMES: importlib.import_module(HOMES[name])
     return REGISTRY[check_choice('method', name, {*REGISTRY, *HOMES})]
 
-# %% ../nbs/08_training.ipynb #03ab958e
+# %% ../nbs/08_training.ipynb #ab01c4ab
 def optimizer(self:Method, name:str, params, lr:float):
     "SGD over `params` by the recipe, kept under `name` for a resume."
     r = self.recipe
@@ -209,7 +214,7 @@ def optimizer(self:Method, name:str, params, lr:float):
     return opt
 Method.optimizer = optimizer
 
-# %% ../nbs/08_training.ipynb #cfe8f212
+# %% ../nbs/08_training.ipynb #d913426a
 def perturb(self:Method,
     x:Tensor, y:Tensor, # a batch
     **settings,         # over the recipe's, e.g. loss=
@@ -217,13 +222,26 @@ def perturb(self:Method,
     "x' <- pi(x, eps): the recipe's attack on the model as it is."
     r = self.recipe
     kw = dict(eps=r.eps, norm=r.norm, **settings)
-    if r.attack != 'fgsm': kw['steps'] = r.steps
+    if r.attack != 'fgsm': kw |= dict(steps=r.steps, fast=r.fast)
     if r.attack in ('pgd', 'mim'): kw['step_size'] = r.step_size
     if r.attack in ('pgd', 'apgd-ce'): kw['generator'] = self.generator
     return get_attack(r.attack)(self.model, x, y, **kw)
 Method.perturb = perturb
 
-# %% ../nbs/08_training.ipynb #98ff30af
+# %% ../nbs/08_training.ipynb #de30294d
+def cast(self:Method,
+    f, # E, or the whole network
+): # a function like f
+    "`f` in the recipe's precision; what comes out is float32."
+    kind = self.model.Dc.weight.device.type
+    want = self.recipe.precision
+    if want == 'float32' or want == 'auto' and kind != 'cuda': return f
+    def g(x):
+        with torch.autocast(kind, torch.bfloat16): return f(x).float()
+    return g
+Method.cast = cast
+
+# %% ../nbs/08_training.ipynb #0b08f76b
 def descend(
     loss:Tensor, # scalar
     *opts:torch.optim.Optimizer, # those that step
@@ -231,11 +249,13 @@ def descend(
     "One step down `loss`; no gradient is left behind, also on an error."
     try:
         loss.backward()
+        mean_over([p.grad for o in opts for group in o.param_groups
+                   for p in group['params'] if p.grad is not None])
         for o in opts: o.step()
     finally:
         for o in opts: o.zero_grad(set_to_none=True)
 
-# %% ../nbs/08_training.ipynb #b2de729b
+# %% ../nbs/08_training.ipynb #88e073d4
 def on_both(
     f,         # a network with BatchNorm, in train mode
     x:Tensor,  # clean images (b, c, h, w)
@@ -246,7 +266,7 @@ def on_both(
     if joint: return f(torch.cat([x, x_adv])).chunk(2)
     return f(x), f(x_adv)
 
-# %% ../nbs/08_training.ipynb #69c664be
+# %% ../nbs/08_training.ipynb #1a834dcb
 def update_average(
     mean:nn.Module,  # averaged in place
     model:nn.Module, # the weights to mix in
@@ -261,23 +281,32 @@ def update_average(
             if m.is_floating_point(): m.lerp_(v, 1 - a)
             else: m.copy_(v)
 
-# %% ../nbs/08_training.ipynb #3449e07a
+# %% ../nbs/08_training.ipynb #81943149
 def accuracy(
     model:nn.Module,    # images -> logits
     x:Tensor, y:Tensor, # images and labels
-    attack=None,        # (model, x, y) -> x_adv; None is clean
+    attack=None,        # (model, x, y, generator) -> x_adv; None is clean
     batch_size:int=500,
+    generator:torch.Generator=None, # for the attack
 )->float: # share that is right, in [0, 1]
-    "Accuracy in eval mode, on batches."
-    right = 0
+    "Accuracy in eval mode, on batches that all processes share."
+    right, w = 0, world()
     with frozen(model):
         for xb, yb in zip(x.split(batch_size), y.split(batch_size)):
-            if attack is not None: xb = attack(model, xb, yb)
+            rows, n = w.rows(len(yb)), len(yb)
+            xb, yb = xb[rows], yb[rows]
+            if attack is not None:
+                xb = attack(model, xb, yb, shared(generator, n))
             with torch.no_grad():
                 right += (model(xb).argmax(1) == yb).sum()
-    return right.item()/len(y)
+    return sum(gathered(right.item()))/len(y)
 
-# %% ../nbs/08_training.ipynb #6ed10ae6
+def shared(g:torch.Generator, n:int): # a generator for attacks
+    "`g`, or this process's share of it in batches of n."
+    w = world()
+    return g if w.size == 1 else Share(g, n, w.rows(n))
+
+# %% ../nbs/08_training.ipynb #3da1b4ad
 def validate(
     model:nn.Module,
     x:Tensor, y:Tensor, # the validation split
@@ -285,13 +314,13 @@ def validate(
 )->dict: # valid_clean, valid_robust in [0, 1]
     "Clean and robust accuracy on the held-out images."
     g = generator(0, x.device)
-    pgd = lambda m, x, y: get_attack('pgd')(
+    pgd = lambda m, x, y, g: get_attack('pgd')(
         m, x, y, eps=r.eps, norm=r.norm, steps=r.valid_steps,
-        generator=g, early_stop=True)
+        generator=g, early_stop=True, fast=r.fast)
     return dict(valid_clean=accuracy(model, x, y),
-                valid_robust=accuracy(model, x, y, pgd))
+                valid_robust=accuracy(model, x, y, pgd, generator=g))
 
-# %% ../nbs/08_training.ipynb #9331060e
+# %% ../nbs/08_training.ipynb #bb11fe7e
 @dataclass
 class Run:
     "What `fit` gives and `load_run` reads."
@@ -305,7 +334,7 @@ class Run:
     def finished(self)->bool: # all epochs are done
         return len(self.history) == self.recipe.epochs
 
-# %% ../nbs/08_training.ipynb #7757d97a
+# %% ../nbs/08_training.ipynb #3189a1f7
 def versions()->dict:
     "What a record says of the software."
     from importlib.metadata import version
@@ -317,7 +346,7 @@ def device_name(device:torch.device)->str:
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
 
-# %% ../nbs/08_training.ipynb #c1f18211
+# %% ../nbs/08_training.ipynb #0d58be77
 @dataclass
 class Loop:
     "A training under way: the loop's own state, and how to keep it."
@@ -344,7 +373,7 @@ def loop_state(l:Loop)->dict:
         generators={k: g.get_state() for k, g in l.generators.items()},
         history=l.history, seconds=l.seconds, steps=l.steps, keep=l.keep)
 
-# %% ../nbs/08_training.ipynb #7f9dfb1d
+# %% ../nbs/08_training.ipynb #9eee2447
 def load_loop_state(l:Loop, s:dict):
     "Put the state `s` back into `l`; only on the same kind of device."
     here = l.generators['attack'].device.type
@@ -360,13 +389,14 @@ def load_loop_state(l:Loop, s:dict):
     for k in 'history best best_epoch seconds steps keep'.split():
         setattr(l, k, s.get(k, 0))
 
-# %% ../nbs/08_training.ipynb #53e39bc0
+# %% ../nbs/08_training.ipynb #29994516
 def epoch_file(path:Path, epoch:int)->Path:
     "Where a run keeps the weights of one epoch."
     return path/'epochs'/f'{epoch:04d}.safetensors'
 
 def save_loop(l:Loop, path:Path):
     "Weights and history first, then the state that vouches for them."
+    if not world().main: return
     if l.history:
         now = {k: v.clone() for k, v in l.mean.state_dict().items()}
         about = dict(recipe=dataclasses.asdict(l.recipe))
@@ -382,7 +412,7 @@ def save_loop(l:Loop, path:Path):
                    pd.DataFrame(l.history).to_csv(index=False))
     with write_whole(path/'state.pt') as tmp: torch.save(loop_state(l), tmp)
 
-# %% ../nbs/08_training.ipynb #7f88d994
+# %% ../nbs/08_training.ipynb #e93c3927
 def read_state(path):
     "The saved state at `path`; ValueError if it is torn."
     try:
@@ -393,7 +423,7 @@ def read_state(path):
         raise ValueError(f"{path} is torn or not a training state "
                          f"({e})") from e
 
-# %% ../nbs/08_training.ipynb #4cdb9a72
+# %% ../nbs/08_training.ipynb #ff708e87
 def only_begun(out:Path, r:Recipe)->bool:
     "Was a run of this recipe killed before it wrote its first state?"
     mine = out/'recipe.json'
@@ -403,7 +433,7 @@ def only_begun(out:Path, r:Recipe)->bool:
     return (names == {'recipe.json'}
             and mine.read_text('utf-8') == to_json(r) + '\n')
 
-# %% ../nbs/08_training.ipynb #0b18f5ee
+# %% ../nbs/08_training.ipynb #935f1289
 def open_folder(
     out,         # folder
     r:Recipe,
@@ -430,21 +460,23 @@ def open_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
 
-# %% ../nbs/08_training.ipynb #4415462b
+# %% ../nbs/08_training.ipynb #4eddad93
 def start_loop(r:Recipe, data:Data, device)->Loop:
     "Model, method and generators of a recipe, before the first step."
     mean, std = STATS.get(r.dataset, (0., 1.))
     build = lambda: create_model(
         r.network, data.shape, data.n_classes, mean=mean, std=std,
         normalize_features=r.normalize_features, seed=r.seed).to(device)
-    model, cpu = build(), torch.device('cpu')
+    model, cpu = synced(build()), torch.device('cpu')
+    if r.fast: model.to(memory_format=torch.channels_last)
     gens = {k: generator(3*r.seed + i, d) for i, (k, d) in enumerate(
         dict(order=cpu, augment=device, attack=device).items())}
     with seeded(r.seed + 1):
-        m = get_method(r.method)(model, r, gens['attack'])
+        m = get_method(r.method)(model, r, shared(gens['attack'],
+                                                  r.batch_size))
     return Loop(r, m, build() if r.average else model, gens, [], {})
 
-# %% ../nbs/08_training.ipynb #2d66e412
+# %% ../nbs/08_training.ipynb #c880eceb
 def train_epoch(
     l:Loop,
     split,       # training images
@@ -457,7 +489,8 @@ def train_epoch(
     m.model.train()
     for i, (x, y) in enumerate(batches(
             split, r.batch_size, generator=g,
-            augment=augment if r.augment else None)):
+            augment=shared(augment, r.batch_size) if r.augment else None,
+            rows=world().rows(r.batch_size))):
         factor = lr_factor(r, epoch + i/n)
         for opt in m.optimizers.values():
             for group in opt.param_groups:
@@ -466,9 +499,13 @@ def train_epoch(
         if r.average: update_average(l.mean, m.model, r.average, l.steps)
         l.steps += 1
         if tick: tick()
-    return {k: float(v)/n for k, v in sums.items()}
+    device = m.model.Dc.weight.device
+    flat = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device)
+                        for v in sums.values()])
+    mean_over([flat])
+    return {k: v/n for k, v in zip(sums, flat.tolist())}
 
-# %% ../nbs/08_training.ipynb #0f0e91bf
+# %% ../nbs/08_training.ipynb #880f51e9
 def finish_epoch(l:Loop, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
     bad = [k for k, v in row.items() if not math.isfinite(v)]
@@ -483,7 +520,7 @@ def finish_epoch(l:Loop, row:dict, valid):
         l.best = {k: v.detach().cpu().clone()
                   for k, v in l.mean.state_dict().items()}
 
-# %% ../nbs/08_training.ipynb #53696cdf
+# %% ../nbs/08_training.ipynb #3bf4454c
 def check_data(r:Recipe, data:Data):
     "Refuse data that the recipe cannot train on, before any work."
     if data.name in NAMES and data.name != r.dataset:
@@ -494,12 +531,15 @@ def check_data(r:Recipe, data:Data):
             raise ValueError(f"the recipe has {k}={getattr(r, k)}, the "
                              f"data {len(part)}")
     check_number('batch_size', r.batch_size, 1, high=len(data.train))
+    if r.batch_size % world().size:
+        raise ValueError(f"batch_size={r.batch_size} cannot be shared "
+                         f"evenly by {world().size} processes")
     for part in ('train', 'valid', 'test'):
         s = getattr(data, part)
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
 
-# %% ../nbs/08_training.ipynb #d031c0d7
+# %% ../nbs/08_training.ipynb #0d403514
 def fit(
     recipe:Recipe,
     data:Data=None,     # None: what the recipe names
@@ -526,16 +566,17 @@ def fit(
     check_data(r, data)
     data = data.to(device)
     l = start_loop(r, data, device)
-    state = None if out is None else open_folder(out, r, resume)
+    state = None if out is None else on_main(
+        lambda: open_folder(out, r, resume))
     if state: load_loop_state(l, state)
     if keep is not None: l.keep = keep
     if out is not None and not state: save_loop(l, Path(out))
-    if progress is None: progress = sys.stderr.isatty()
+    if progress is None: progress = sys.stderr.isatty() and world().main
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         run_epochs(l, data, device, out and Path(out), progress)
     return end_run(l, device, out and Path(out))
 
-# %% ../nbs/08_training.ipynb #3906de79
+# %% ../nbs/08_training.ipynb #489f3888
 def run_epochs(l:Loop, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
     r, valid = l.recipe, take(data.valid)
@@ -563,11 +604,11 @@ def run_epochs(l:Loop, data, device, out, progress):
         finally:
             if board: board.close()
 
-# %% ../nbs/08_training.ipynb #359fab11
+# %% ../nbs/08_training.ipynb #bdb448c1
 def tensorboard(out):
     "A TensorBoard writer into `out`, if TensorBoard is installed."
-    if out is None or not importlib.util.find_spec('tensorboard'):
-        return None
+    if (out is None or not world().main
+            or not importlib.util.find_spec('tensorboard')): return None
     from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(out)
 
@@ -577,11 +618,12 @@ def end_run(l:Loop, device, out)->Run:
     for p in l.mean.parameters(): p.grad = None
     record = dict(best_epoch=l.best_epoch, seconds=round(l.seconds, 1),
                   device=device_name(device), versions=versions())
-    if out: write_json(out/'record.json', record)
+    if world().size > 1: record['processes'] = world().size
+    if out: on_main(lambda: write_json(out/'record.json', record))
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
-# %% ../nbs/08_training.ipynb #b500e073
+# %% ../nbs/08_training.ipynb #f5e9eda2
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
@@ -605,7 +647,7 @@ def load_run(
         raise ValueError(f"{f} is torn ({e})") from e
     return Run(path, recipe, model, history, record)
 
-# %% ../nbs/08_training.ipynb #5160eafd
+# %% ../nbs/08_training.ipynb #5d2e3b23
 def load_epochs(
     path,         # folder of a run that was trained with `keep`
     device='cpu', # where the models go
