@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PASSES', 'WORDS', 'FOOLBOX', 'PARTS', 'AA_NORMS', 'AUTO', 'NAMES', 'MNIST_EPS', 'CIFAR_EPS', 'FAR_CIFAR', 'TABLE_A2',
            'SCALED', 'Outcome', 'distances', 'settle', 'logits_of', 'check_model', 'Attack', 'cost', 'run', 'unmoved',
-           'minimal', 'nearest', 'guarded', 'halving', 'all_broken', 'translated', 'foolbox_attack', 'from_starts',
-           'import_advertorch', 'advertorch_attack', 'flags_kept', 'auto_attack', 'aa_attack', 'tuned', 'attack_names',
-           'attack_norms', 'attack', 'check_settings', 'foolbox_zoo', 'in_turn', 'aa_zoo', 'own_attack', 'PaperAttack',
-           'paper_attacks', 'strong_attacks']
+           'minimal', 'nearest', 'guarded', 'halving', 'all_broken', 'AllFooled', 'Witness', 'witnessed', 'translated',
+           'foolbox_attack', 'in_rungs', 'from_starts', 'import_advertorch', 'advertorch_attack', 'flags_kept',
+           'auto_attack', 'aa_attack', 'tuned', 'attack_names', 'attack_norms', 'attack', 'check_settings',
+           'foolbox_zoo', 'in_turn', 'aa_zoo', 'own_attack', 'PaperAttack', 'paper_attacks', 'strong_attacks']
 
 # %% ../nbs/07_attack_zoo.ipynb #69b96dee
-import importlib, inspect, logging, re, sys, warnings
+import copy, importlib, inspect, logging, re, sys, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Callable
@@ -137,15 +137,18 @@ def run(
     x:Tensor,     # images (b, c, h, w) in [0, 1]
     y:Tensor,     # labels (b,)
     *, eps:float, # radius in pixel units, >= 0
+    early_stop:bool=False, # an image rests at the first point that fools
+    checked:bool=False,    # `check_model` has been called
 )->Outcome:
     "Attack `x`; everything of the caller's is as it was afterwards."
-    flags = check_model(model, x, y)
+    flags = [] if checked else check_model(model, x, y)
     eps = float(check_number('eps', eps, 0))
     if self.kind == 'minimum-norm':
         out = self.minimal(model, x, y)
         x_adv = nearest(x, out.x_adv, eps, self.norm)
     else:
-        out = self.guarded(model, x, y, eps) if eps else unmoved(x)
+        out = (self.guarded(model, x, y, eps, early_stop) if eps else
+               unmoved(x))
         x_adv = settle(out.x_adv, x, eps, self.norm)
     return Outcome(x_adv, out.failed, flags + out.notes)
 Attack.run = run
@@ -181,14 +184,16 @@ def nearest(x, found, eps, norm)->Tensor: # x_adv
     return settle(ball.clip_perturbation(x, found, eps), x, eps, norm)
 
 # %% ../nbs/07_attack_zoo.ipynb #dab567d1
-def guarded(self:Attack, model, x, y, eps)->Outcome:
+def guarded(self:Attack, model, x, y, eps, early_stop=False)->Outcome:
     "The library's answer, with random state and model put back."
     with frozen(model), seeded(self.seed):
         if self.library == 'afd_nb':
             out = self.f(model, x, y, eps, self.seed)
         else: # on a twin, if it is more than a step
             net = folded(model, x) if self.cost > 1 else model
-            out = self.halving(net, x, y, eps)
+            if early_stop and self.library in ('foolbox', 'advertorch'):
+                out = witnessed(self, net, x, y, eps)
+            else: out = self.halving(net, x, y, eps)
     nan = out.x_adv.flatten(1).isnan().any(1)
     if nan.any():
         out.x_adv[nan] = x[nan]
@@ -219,7 +224,39 @@ def all_broken(a:Attack, failed, notes):
         raise RuntimeError(f"{a.name} failed on all of {len(failed)} "
                            f"images: {'; '.join(notes)}")
 
-# %% ../nbs/07_attack_zoo.ipynb #2660af2f
+# %% ../nbs/07_attack_zoo.ipynb #13d4af56
+class AllFooled(Exception): "There is nothing left to attack."
+
+class Witness(nn.Module):
+    "A network that keeps, of each image, the first point that fools it."
+    def __init__(self, net, x, y, eps, norm):
+        super().__init__()
+        self.net, self.x, self.y = net, x, y
+        self.eps, self.norm, self.training = eps, norm, False
+        self.x_adv, self.fooled = x.clone(), y < 0
+    def forward(self, v):
+        z = self.net(v)
+        if v.shape == self.x.shape: self.look(v.detach(), z.detach())
+        return z
+    def look(self, v, z):
+        i = ((z.argmax(1) != self.y) & ~self.fooled).nonzero()[:, 0]
+        if not len(i): return
+        near = distances(v[i] - self.x[i], self.norm) <= self.eps + 5e-7
+        flat = v[i].flatten(1)
+        i = i[near & (flat >= 0).all(1) & (flat <= 1).all(1)]
+        self.x_adv[i], self.fooled[i] = v[i], True
+        if self.fooled.all(): raise AllFooled
+
+def witnessed(a:Attack, net, x, y, eps)->Outcome:
+    "The attack's outcome, with the first points that fooled."
+    w = Witness(net, x, y, eps, a.norm)
+    try: out = a.halving(w, x, y, eps)
+    except AllFooled: out = unmoved(x)
+    out.x_adv[w.fooled] = w.x_adv[w.fooled]
+    out.failed[w.fooled] = False
+    return out
+
+# %% ../nbs/07_attack_zoo.ipynb #3f422b20
 WORDS = {'foolbox': dict(step_size='abs_stepsize', rel_step='rel_stepsize'),
          'advertorch': dict(steps='nb_iter', step_size='eps_iter',
                             decay='decay_factor')}
@@ -240,7 +277,7 @@ def translated(name, settings, library, made_by)->dict:
         raise ValueError(f"{name}: {sorted(settings)} sets one thing twice")
     return out
 
-# %% ../nbs/07_attack_zoo.ipynb #81da00dd
+# %% ../nbs/07_attack_zoo.ipynb #e4fcfcc8
 FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'fgsm': ('fixed-budget', 'white-box', dict(
      linf='LinfFastGradientAttack', l2='L2FastGradientAttack',
@@ -266,7 +303,7 @@ FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'bb-linf': ('minimum-norm', 'white-box',
              dict(linf='LinfinityBrendelBethgeAttack'), dict(steps=1000))}
 
-# %% ../nbs/07_attack_zoo.ipynb #5e6d2275
+# %% ../nbs/07_attack_zoo.ipynb #bd964958
 def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     "The Foolbox attack, made once."
     import foolbox
@@ -274,6 +311,7 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', '.*needs to be compiled')
         fb = cls(**translated(name, settings, 'foolbox', cls))
+    if name.startswith('deepfool'): return in_rungs(fb)
     minimum = FOOLBOX[name][0] == 'minimum-norm'
     starts = 'starting_points' in inspect.signature(cls.run).parameters
     def f(model, x, y, eps, seed):
@@ -283,7 +321,26 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(raw if minimum else cut, y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #a586b9c7
+# %% ../nbs/07_attack_zoo.ipynb #5796f353
+def in_rungs(fb, few=(3, 12))->Callable: # Attack.f
+    "Foolbox's DeepFool, on those that still stand after a few steps."
+    import foolbox
+    rungs = []
+    for steps in (*[s for s in few if s < fb.steps], fb.steps):
+        rungs.append(copy.copy(fb)); rungs[-1].steps = steps
+    def f(model, x, y, eps, seed):
+        fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+        out, left = x.clone(), torch.arange(len(x), device=x.device)
+        for one in rungs:
+            raw = one.run(fm, x[left], foolbox.criteria.Misclassification(
+                y[left]))
+            out[left] = raw
+            with torch.no_grad(): left = left[fm(raw).argmax(1) == y[left]]
+            if not len(left): break
+        return Outcome(out, y < 0)
+    return f
+
+# %% ../nbs/07_attack_zoo.ipynb #a6a1eaca
 def from_starts(fb, fm, x, y)->Outcome:
     "Run a Foolbox attack from noise, where there is a start in it."
     import foolbox
@@ -302,7 +359,7 @@ def from_starts(fb, fm, x, y)->Outcome:
     notes = [] if good.all() else ['no noise gave a start']
     return Outcome(x_adv, ~good, notes)
 
-# %% ../nbs/07_attack_zoo.ipynb #36a9a1dc
+# %% ../nbs/07_attack_zoo.ipynb #73b811fa
 def import_advertorch():
     "AdverTorch's attacks, on a torch without `zero_gradients`."
     place = importlib.import_module('torch.autograd.gradcheck')
@@ -312,7 +369,7 @@ def import_advertorch():
     finally:
         if lacks: del place.zero_gradients
 
-# %% ../nbs/07_attack_zoo.ipynb #18e06654
+# %% ../nbs/07_attack_zoo.ipynb #e0bc1973
 def advertorch_attack(name, norm, settings)->Callable: # Attack.f
     "AdverTorch's momentum iterative method."
     settings, rel = dict(settings), settings.get('rel_step')
@@ -324,7 +381,7 @@ def advertorch_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(cls(model, eps=eps, **at).perturb(x, y), y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #c46eea91
+# %% ../nbs/07_attack_zoo.ipynb #f9c4f547
 @contextmanager
 def flags_kept():
     "Yields a list that collects what AutoAttack warns of."
@@ -344,7 +401,7 @@ def flags_kept():
         logger.removeHandler(handler)
         logger.propagate = propagate
 
-# %% ../nbs/07_attack_zoo.ipynb #e0bc1973
+# %% ../nbs/07_attack_zoo.ipynb #15dffa19
 PARTS = dict(standard=('apgd-ce', 'apgd-t', 'fab-t', 'square'),
              plus=('apgd-ce', 'apgd-dlr', 'fab', 'square', 'apgd-t',
                    'fab-t'),
@@ -368,7 +425,7 @@ def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
                         "and 'square'")
     return aa
 
-# %% ../nbs/07_attack_zoo.ipynb #310db5c3
+# %% ../nbs/07_attack_zoo.ipynb #49a8b002
 def aa_attack(name, norm, settings)->Callable: # Attack.f
     "AutoAttack, or one part of it."
     s = dict(settings)
@@ -404,7 +461,7 @@ def tuned(one, steps=None, restarts=None, queries=None):
         one.n_iter_min = max(int(.06*steps), 1)
         one.size_decr = max(int(.03*steps), 1)
 
-# %% ../nbs/07_attack_zoo.ipynb #15dffa19
+# %% ../nbs/07_attack_zoo.ipynb #cbe09b7c
 AUTO = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')
 NAMES = ('fgsm', 'pgd-linf', 'pgd-l2', 'pgd-l1', 'mim', 'ddn', 'deepfool',
          'deepfool-l2', 'cw', 'boundary', 'bb-l2', 'bb-linf', *AUTO)
@@ -418,7 +475,7 @@ def attack_norms(name:str)->tuple: # its norms, the default first
     if name in FOOLBOX: return tuple(FOOLBOX[name][2])
     return ('linf',) if name == 'mim' else ('linf', 'l2', 'l1')
 
-# %% ../nbs/07_attack_zoo.ipynb #49a8b002
+# %% ../nbs/07_attack_zoo.ipynb #4f5bd626
 def attack(
     name,          # one of `attack_names()`, 'pgd', or a function
     *, norm:str=None, # None: the attack's own, else Linf
@@ -444,7 +501,7 @@ def attack(
                                                         settings))
     return aa_zoo(name, norm, seed, settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #a51387fc
+# %% ../nbs/07_attack_zoo.ipynb #ce50391d
 def check_settings(name, settings):
     "Refuse numbers that are none of steps, sizes or restarts."
     for k in ('steps', 'restarts', 'queries'):
@@ -473,7 +530,7 @@ def foolbox_zoo(name, norm, seed, settings):
     if len(parts) == 1: return one
     return replace(one, settings=s, f=in_turn(parts), parts=parts)
 
-# %% ../nbs/07_attack_zoo.ipynb #456b9bd2
+# %% ../nbs/07_attack_zoo.ipynb #92be2667
 def in_turn(parts)->Callable: # Attack.f
     "Each part attacks what the parts before it left right."
     def f(model, x, y, eps, seed):
@@ -487,7 +544,7 @@ def in_turn(parts)->Callable: # Attack.f
         return Outcome(x_adv, failed, list(dict.fromkeys(notes)))
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #cbe09b7c
+# %% ../nbs/07_attack_zoo.ipynb #66491daf
 def aa_zoo(name, norm, seed, settings):
     "An `Attack` from pyautoattack; AutoAttack's parts are its parts."
     access = 'score-based' if name == 'square' else 'white-box'
@@ -521,7 +578,7 @@ def own_attack(f, norm, seed, settings, name=None):
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
 
-# %% ../nbs/07_attack_zoo.ipynb #9f49f289
+# %% ../nbs/07_attack_zoo.ipynb #de5097bc
 @dataclass(frozen=True)
 class PaperAttack:
     "A row of Table A2 (or Table A3)."
@@ -532,7 +589,7 @@ class PaperAttack:
     @property
     def attack(self): return attack(self.name, **self.settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #9fbd4a13
+# %% ../nbs/07_attack_zoo.ipynb #44a1142b
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)
 CIFAR_EPS = tuple(v/255 for v in (0, 2, 4, 8, 16, 32))
 FAR_CIFAR = (*CIFAR_EPS, 64/255)
@@ -548,7 +605,7 @@ TABLE_A2 = { # name: (MNIST grid, CIFAR grid, MNIST and CIFAR settings)
  'cw': ((0, .5, 1, 1.5, 2),)*2 + (dict(steps=100, step_size=.05),)*2}
 SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 
-# %% ../nbs/07_attack_zoo.ipynb #56339bc4
+# %% ../nbs/07_attack_zoo.ipynb #1ef40d51
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
@@ -565,7 +622,7 @@ def paper_attacks(
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 
-# %% ../nbs/07_attack_zoo.ipynb #16bf45cc
+# %% ../nbs/07_attack_zoo.ipynb #de620686
 def strong_attacks(dataset:str='mnist')->list: # of PaperAttack
     "Table A3: AutoAttack, Boundary at L2 eps 2, Brendel-Bethge."
     check_choice('dataset', dataset, ['mnist', 'cifar'])

@@ -14,7 +14,8 @@ import pandas as pd
 
 from .core import write_text
 from .evaluation import Evaluation, wilson
-from .training import DEFAULTS, Recipe, Run, from_json
+from .recipe import DEFAULTS, Recipe, from_json
+from .training import Run
 
 # %% ../nbs/30_results.ipynb #0ef1c3b7
 def shortened(r:Recipe)->list: # names of the fields that are smaller
