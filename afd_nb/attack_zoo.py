@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['PASSES', 'WORDS', 'FOOLBOX', 'PARTS', 'AA_NORMS', 'AUTO', 'NAMES', 'MNIST_EPS', 'CIFAR_EPS', 'FAR_CIFAR', 'TABLE_A2',
            'SCALED', 'Outcome', 'distances', 'settle', 'logits_of', 'check_model', 'Attack', 'cost', 'run', 'unmoved',
-           'minimal', 'nearest', 'guarded', 'halving', 'all_broken', 'AllFooled', 'Witness', 'witnessed', 'translated',
-           'foolbox_attack', 'in_rungs', 'from_starts', 'import_advertorch', 'advertorch_attack', 'flags_kept',
-           'auto_attack', 'aa_attack', 'tuned', 'attack_names', 'attack_norms', 'attack', 'check_settings',
-           'foolbox_zoo', 'in_turn', 'aa_zoo', 'own_attack', 'PaperAttack', 'paper_attacks', 'strong_attacks']
+           'find', 'cut', 'guarded', 'halving', 'all_broken', 'AllFooled', 'Witness', 'witnessed', 'translated',
+           'foolbox_attack', 'one_step', 'with_own_starts', 'in_stretches', 'Recall', 'Backwards', 'in_rungs',
+           'from_starts', 'import_advertorch', 'advertorch_attack', 'flags_kept', 'auto_attack', 'aa_attack', 'tuned',
+           'attack_names', 'attack_norms', 'attack', 'check_settings', 'foolbox_zoo', 'in_turn', 'aa_zoo', 'own_attack',
+           'PaperAttack', 'paper_attacks', 'strong_attacks']
 
 # %% ../nbs/07_attack_zoo.ipynb #69b96dee
-import copy, importlib, inspect, logging, re, sys, warnings
+import copy, importlib, inspect, logging, re, sys, warnings, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Callable
@@ -105,7 +106,7 @@ class Attack:
     "One attack of one library, ready to be called."
     name:str      # as in `attack_names()`
     norm:str      # 'linf', 'l2', 'l1'
-    kind:str      # 'fixed-budget' or 'minimum-norm'
+    kind:str      # 'one-step', 'fixed-budget' or 'minimum-norm'
     access:str    # 'white-box', 'score-based' or 'decision-based'
     library:str   # who does the work
     settings:dict # what it was made with
@@ -143,9 +144,9 @@ def run(
     "Attack `x`; everything of the caller's is as it was afterwards."
     flags = [] if checked else check_model(model, x, y)
     eps = float(check_number('eps', eps, 0))
-    if self.kind == 'minimum-norm':
-        out = self.minimal(model, x, y)
-        x_adv = nearest(x, out.x_adv, eps, self.norm)
+    if self.kind != 'fixed-budget':
+        out = self.find(model, x, y)
+        x_adv = self.cut(x, out.x_adv, eps)
     else:
         out = (self.guarded(model, x, y, eps, early_stop) if eps else
                unmoved(x))
@@ -170,18 +171,22 @@ def __call__(self:Attack, model, x, y, *, eps)->Tensor: # x_adv
     return out.x_adv
 Attack.__call__ = __call__
 
-def minimal(self:Attack, model, x, y)->Outcome:
-    "The nearest errors that a minimum-norm attack finds, at any eps."
-    if self.kind != 'minimum-norm':
+def find(self:Attack, model, x, y)->Outcome:
+    "The nearest errors, or where one step of eps 1 leads; for any eps."
+    if self.kind == 'fixed-budget':
         raise ValueError(f"{self.name} is a fixed-budget attack; give eps")
     return self.guarded(model, x, y, None)
-Attack.minimal = minimal
+Attack.find = find
 
-def nearest(x, found, eps, norm)->Tensor: # x_adv
-    "Minimum-norm finds, cut to the ball the way Foolbox cuts them."
+def cut(self:Attack, x, found, eps:float)->Tensor: # x_adv
+    "What `find` gave, in the ball of radius eps and in the box."
     import foolbox
-    ball = foolbox.distances.LpDistance(NORMS[norm].p)
-    return settle(ball.clip_perturbation(x, found, eps), x, eps, norm)
+    if self.kind == 'one-step': x_adv = (x + eps*(found - x)).clamp(0, 1)
+    else:
+        ball = foolbox.distances.LpDistance(NORMS[self.norm].p)
+        x_adv = ball.clip_perturbation(x, found, eps)
+    return settle(x_adv, x, eps, self.norm)
+Attack.cut = cut
 
 # %% ../nbs/07_attack_zoo.ipynb #dab567d1
 def guarded(self:Attack, model, x, y, eps, early_stop=False)->Outcome:
@@ -234,23 +239,30 @@ class Witness(nn.Module):
         self.net, self.x, self.y = net, x, y
         self.eps, self.norm, self.training = eps, norm, False
         self.x_adv, self.fooled = x.clone(), y < 0
+        self.rest() # the rows that are asked about
+    def rest(self): # indices
+        "From now on, only those that still stand are asked about."
+        self.rows = (~self.fooled).nonzero()[:, 0]
+        return self.rows
     def forward(self, v):
         z = self.net(v)
-        if v.shape == self.x.shape: self.look(v.detach(), z.detach())
+        if len(v) == len(self.rows): self.look(v.detach(), z.detach())
         return z
     def look(self, v, z):
-        i = ((z.argmax(1) != self.y) & ~self.fooled).nonzero()[:, 0]
-        if not len(i): return
-        near = distances(v[i] - self.x[i], self.norm) <= self.eps + 5e-7
-        flat = v[i].flatten(1)
-        i = i[near & (flat >= 0).all(1) & (flat <= 1).all(1)]
-        self.x_adv[i], self.fooled[i] = v[i], True
+        wrong = (z.argmax(1) != self.y[self.rows]) & ~self.fooled[self.rows]
+        if not wrong.any(): return
+        v, i = v[wrong], self.rows[wrong]
+        near = distances(v - self.x[i], self.norm) <= self.eps + 5e-7
+        flat = v.flatten(1)
+        near &= (flat >= 0).all(1) & (flat <= 1).all(1)
+        self.x_adv[i[near]], self.fooled[i[near]] = v[near], True
         if self.fooled.all(): raise AllFooled
 
 def witnessed(a:Attack, net, x, y, eps)->Outcome:
     "The attack's outcome, with the first points that fooled."
     w = Witness(net, x, y, eps, a.norm)
-    try: out = a.halving(w, x, y, eps)
+    once = lambda _, v, *more: a.f(w if v is x else net, v, *more)
+    try: out = replace(a, f=once).halving(net, x, y, eps)
     except AllFooled: out = unmoved(x)
     out.x_adv[w.fooled] = w.x_adv[w.fooled]
     out.failed[w.fooled] = False
@@ -279,7 +291,7 @@ def translated(name, settings, library, made_by)->dict:
 
 # %% ../nbs/07_attack_zoo.ipynb #e4fcfcc8
 FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
- 'fgsm': ('fixed-budget', 'white-box', dict(
+ 'fgsm': ('one-step', 'white-box', dict(
      linf='LinfFastGradientAttack', l2='L2FastGradientAttack',
      l1='L1FastGradientAttack'), {}),
  'pgd-linf': ('fixed-budget', 'white-box', dict(linf='LinfPGD'),
@@ -308,20 +320,93 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     "The Foolbox attack, made once."
     import foolbox
     cls = getattr(foolbox.attacks, FOOLBOX[name][2][norm])
+    if settings.get('random_start', name.startswith('pgd')):
+        cls = with_own_starts(cls)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', '.*needs to be compiled')
         fb = cls(**translated(name, settings, 'foolbox', cls))
     if name.startswith('deepfool'): return in_rungs(fb)
-    minimum = FOOLBOX[name][0] == 'minimum-norm'
+    if name == 'fgsm' and not fb.random_start: return one_step(fb)
+    if name.startswith('pgd') or name == 'fgsm': return in_stretches(fb)
     starts = 'starting_points' in inspect.signature(cls.run).parameters
     def f(model, x, y, eps, seed):
         fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
         if starts: return from_starts(fb, fm, x, y)
-        raw, cut, _ = fb(fm, x, y, epsilons=None if minimum else eps)
-        return Outcome(raw if minimum else cut, y < 0)
+        return Outcome(fb(fm, x, y, epsilons=None)[0], y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #5796f353
+# %% ../nbs/07_attack_zoo.ipynb #a586b9c7
+def one_step(fb)->Callable: # Attack.f
+    "Foolbox's FGSM, as the point that a step of eps 1 leads to."
+    import eagerpy as ep, foolbox
+    def f(model, x, y, eps, seed):
+        fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+        at = ep.astensor(x)
+        _, g = fb.value_and_grad(fb.get_loss_fn(fm, ep.astensor(y)), at)
+        step = fb.normalize(g, x=at, bounds=fm.bounds).raw
+        return Outcome(x + step, y < 0)
+    return f
+
+# %% ../nbs/07_attack_zoo.ipynb #385606e2
+def with_own_starts(cls):
+    "A PGD of Foolbox's; an image's start depends on it and the seed alone."
+    import eagerpy as ep
+    class OwnStarts(cls):
+        __doc__, __signature__ = cls.__doc__, inspect.signature(cls)
+        seed, at = 0, None # `at`: points to go on from
+        def get_random_start(self, x0, epsilon):
+            if self.at is not None: return ep.astensor(self.at)
+            def drawn(one):
+                pixels = one.cpu().numpy().tobytes()
+                torch.manual_seed(zlib.crc32(pixels, self.seed % 2**32))
+                draw = super(OwnStarts, self).get_random_start
+                return draw(ep.astensor(one), epsilon).raw
+            return ep.astensor(torch.cat([*map(drawn, x0.raw.split(1))]))
+    return OwnStarts
+
+# %% ../nbs/07_attack_zoo.ipynb #8d080aee
+def in_stretches(fb, steps=5)->Callable: # Attack.f
+    "Foolbox's PGD, `steps` at a time, on those that still stand."
+    import foolbox
+    def f(model, x, y, eps, seed):
+        fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+        one, out = copy.copy(fb), x.clone()
+        one.seed, left = seed, torch.arange(len(x), device=x.device)
+        for k in range(0, fb.steps, steps):
+            one.steps = min(steps, fb.steps - k)
+            if k: one.at, one.random_start = out[left], True
+            out[left] = one.run(fm, x[left], foolbox.criteria
+                                .Misclassification(y[left]), epsilon=eps)
+            if isinstance(model, Witness): left = model.rest()
+        return Outcome(out, y < 0)
+    return f
+
+# %% ../nbs/07_attack_zoo.ipynb #8127d4f7
+class Recall(nn.Module):
+    "A network that answers the same images without a second pass."
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.v, self.training = net, None, False
+    def forward(self, v):
+        if not torch.is_grad_enabled(): return self.net(v)
+        if self.v is None or not (v.shape == self.v.shape
+                                  and v.equal(self.v)):
+            self.v = v.detach().clone().requires_grad_()
+            self.z = self.net(self.v)
+        return Backwards.apply(v, (self.v, self.z))
+
+class Backwards(torch.autograd.Function):
+    "The gradient of an answer that is there already."
+    @staticmethod
+    def forward(ctx, v, known): # (what was asked, its answer)
+        ctx.known = known
+        return known[1].detach().clone()
+    @staticmethod
+    def backward(ctx, g):
+        asked, z = ctx.known
+        return torch.autograd.grad(z, asked, g, retain_graph=True)[0], None
+
+# %% ../nbs/07_attack_zoo.ipynb #310db5c3
 def in_rungs(fb, few=(3, 12))->Callable: # Attack.f
     "Foolbox's DeepFool, on those that still stand after a few steps."
     import foolbox
@@ -329,7 +414,8 @@ def in_rungs(fb, few=(3, 12))->Callable: # Attack.f
     for steps in (*[s for s in few if s < fb.steps], fb.steps):
         rungs.append(copy.copy(fb)); rungs[-1].steps = steps
     def f(model, x, y, eps, seed):
-        fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+        fm = foolbox.PyTorchModel(Recall(model), bounds=(0, 1),
+                                  device=x.device)
         out, left = x.clone(), torch.arange(len(x), device=x.device)
         for one in rungs:
             raw = one.run(fm, x[left], foolbox.criteria.Misclassification(
@@ -340,7 +426,7 @@ def in_rungs(fb, few=(3, 12))->Callable: # Attack.f
         return Outcome(out, y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #a6a1eaca
+# %% ../nbs/07_attack_zoo.ipynb #15dffa19
 def from_starts(fb, fm, x, y)->Outcome:
     "Run a Foolbox attack from noise, where there is a start in it."
     import foolbox
@@ -359,7 +445,7 @@ def from_starts(fb, fm, x, y)->Outcome:
     notes = [] if good.all() else ['no noise gave a start']
     return Outcome(x_adv, ~good, notes)
 
-# %% ../nbs/07_attack_zoo.ipynb #73b811fa
+# %% ../nbs/07_attack_zoo.ipynb #a51387fc
 def import_advertorch():
     "AdverTorch's attacks, on a torch without `zero_gradients`."
     place = importlib.import_module('torch.autograd.gradcheck')
@@ -369,7 +455,7 @@ def import_advertorch():
     finally:
         if lacks: del place.zero_gradients
 
-# %% ../nbs/07_attack_zoo.ipynb #e0bc1973
+# %% ../nbs/07_attack_zoo.ipynb #9b967d7f
 def advertorch_attack(name, norm, settings)->Callable: # Attack.f
     "AdverTorch's momentum iterative method."
     settings, rel = dict(settings), settings.get('rel_step')
@@ -381,7 +467,7 @@ def advertorch_attack(name, norm, settings)->Callable: # Attack.f
         return Outcome(cls(model, eps=eps, **at).perturb(x, y), y < 0)
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #f9c4f547
+# %% ../nbs/07_attack_zoo.ipynb #92be2667
 @contextmanager
 def flags_kept():
     "Yields a list that collects what AutoAttack warns of."
@@ -401,7 +487,7 @@ def flags_kept():
         logger.removeHandler(handler)
         logger.propagate = propagate
 
-# %% ../nbs/07_attack_zoo.ipynb #15dffa19
+# %% ../nbs/07_attack_zoo.ipynb #e695ed62
 PARTS = dict(standard=('apgd-ce', 'apgd-t', 'fab-t', 'square'),
              plus=('apgd-ce', 'apgd-dlr', 'fab', 'square', 'apgd-t',
                    'fab-t'),
@@ -425,7 +511,7 @@ def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
                         "and 'square'")
     return aa
 
-# %% ../nbs/07_attack_zoo.ipynb #49a8b002
+# %% ../nbs/07_attack_zoo.ipynb #cd3e3189
 def aa_attack(name, norm, settings)->Callable: # Attack.f
     "AutoAttack, or one part of it."
     s = dict(settings)
@@ -461,7 +547,7 @@ def tuned(one, steps=None, restarts=None, queries=None):
         one.n_iter_min = max(int(.06*steps), 1)
         one.size_decr = max(int(.03*steps), 1)
 
-# %% ../nbs/07_attack_zoo.ipynb #cbe09b7c
+# %% ../nbs/07_attack_zoo.ipynb #592210a4
 AUTO = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')
 NAMES = ('fgsm', 'pgd-linf', 'pgd-l2', 'pgd-l1', 'mim', 'ddn', 'deepfool',
          'deepfool-l2', 'cw', 'boundary', 'bb-l2', 'bb-linf', *AUTO)
@@ -475,7 +561,7 @@ def attack_norms(name:str)->tuple: # its norms, the default first
     if name in FOOLBOX: return tuple(FOOLBOX[name][2])
     return ('linf',) if name == 'mim' else ('linf', 'l2', 'l1')
 
-# %% ../nbs/07_attack_zoo.ipynb #4f5bd626
+# %% ../nbs/07_attack_zoo.ipynb #a0f734f5
 def attack(
     name,          # one of `attack_names()`, 'pgd', or a function
     *, norm:str=None, # None: the attack's own, else Linf
@@ -501,7 +587,7 @@ def attack(
                                                         settings))
     return aa_zoo(name, norm, seed, settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #ce50391d
+# %% ../nbs/07_attack_zoo.ipynb #1647c759
 def check_settings(name, settings):
     "Refuse numbers that are none of steps, sizes or restarts."
     for k in ('steps', 'restarts', 'queries'):
@@ -519,7 +605,8 @@ def foolbox_zoo(name, norm, seed, settings):
     kind, access, _, defaults = FOOLBOX[name]
     s = dict(defaults) | settings
     once = {k: v for k, v in s.items() if k != 'restarts'}
-    draws = name.startswith('pgd') and s.get('random_start', True)
+    draws = s.get('random_start', name.startswith('pgd'))
+    if name == 'fgsm' and draws: kind = 'fixed-budget'
     if s.get('restarts', 1) > 1 and not draws:
         raise ValueError(f"{name} draws no random start: restarts="
                          f"{s['restarts']} would repeat it")
@@ -530,7 +617,7 @@ def foolbox_zoo(name, norm, seed, settings):
     if len(parts) == 1: return one
     return replace(one, settings=s, f=in_turn(parts), parts=parts)
 
-# %% ../nbs/07_attack_zoo.ipynb #92be2667
+# %% ../nbs/07_attack_zoo.ipynb #75a620e3
 def in_turn(parts)->Callable: # Attack.f
     "Each part attacks what the parts before it left right."
     def f(model, x, y, eps, seed):
@@ -544,7 +631,7 @@ def in_turn(parts)->Callable: # Attack.f
         return Outcome(x_adv, failed, list(dict.fromkeys(notes)))
     return f
 
-# %% ../nbs/07_attack_zoo.ipynb #66491daf
+# %% ../nbs/07_attack_zoo.ipynb #7fcc0a78
 def aa_zoo(name, norm, seed, settings):
     "An `Attack` from pyautoattack; AutoAttack's parts are its parts."
     access = 'score-based' if name == 'square' else 'white-box'
@@ -578,7 +665,7 @@ def own_attack(f, norm, seed, settings, name=None):
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
 
-# %% ../nbs/07_attack_zoo.ipynb #de5097bc
+# %% ../nbs/07_attack_zoo.ipynb #4ff3c0b6
 @dataclass(frozen=True)
 class PaperAttack:
     "A row of Table A2 (or Table A3)."
@@ -589,7 +676,7 @@ class PaperAttack:
     @property
     def attack(self): return attack(self.name, **self.settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #44a1142b
+# %% ../nbs/07_attack_zoo.ipynb #0756351c
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)
 CIFAR_EPS = tuple(v/255 for v in (0, 2, 4, 8, 16, 32))
 FAR_CIFAR = (*CIFAR_EPS, 64/255)
@@ -605,7 +692,7 @@ TABLE_A2 = { # name: (MNIST grid, CIFAR grid, MNIST and CIFAR settings)
  'cw': ((0, .5, 1, 1.5, 2),)*2 + (dict(steps=100, step_size=.05),)*2}
 SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 
-# %% ../nbs/07_attack_zoo.ipynb #1ef40d51
+# %% ../nbs/07_attack_zoo.ipynb #b714a0df
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
@@ -622,7 +709,7 @@ def paper_attacks(
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 
-# %% ../nbs/07_attack_zoo.ipynb #de620686
+# %% ../nbs/07_attack_zoo.ipynb #870afac9
 def strong_attacks(dataset:str='mnist')->list: # of PaperAttack
     "Table A3: AutoAttack, Boundary at L2 eps 2, Brendel-Bethge."
     check_choice('dataset', dataset, ['mnist', 'cifar'])

@@ -8,7 +8,7 @@ __all__ = ['wilson', 'ceilings', 'ceiling', 'Evaluation', 'table', 'after_parts'
            'evaluate', 'by_eps', 'by_finds', 'summed_up', 'distinct', 'square_flag', 'check_evaluation', 'effort',
            'plot_curves', 'plot_panels', 'worst_case', 'worst_cases', 'evaluate_all', 'tidy', 'sweep']
 
-# %% ../nbs/12_evaluation.ipynb #ba0505c4
+# %% ../nbs/12_evaluation.ipynb #feeeeeff
 import hashlib, io, json, logging, re, warnings, zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +22,13 @@ from scipy.stats import norm as normal
 from torch import Tensor, nn
 
 from .attack_zoo import (Attack, PaperAttack, all_broken, attack as get_attack,
-                               check_model, flags_kept, logits_of, nearest)
+                               check_model, flags_kept, logits_of)
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
                          check_number, frozen, gathered, method_style,
                          on_main, seeded, world, write_whole)
 
-# %% ../nbs/12_evaluation.ipynb #98da0538
+# %% ../nbs/12_evaluation.ipynb #2c1c2566
 def wilson(
     k,  # how many were right; number or array
     n,  # of how many, > 0
@@ -43,7 +43,7 @@ def wilson(
     return (np.clip((mid - half)/scale, 0, 1),
             np.clip((mid + half)/scale, 0, 1))
 
-# %% ../nbs/12_evaluation.ipynb #28478fbb
+# %% ../nbs/12_evaluation.ipynb #16ec0105
 def ceilings(
     x:Tensor,     # images (n, c, h, w) in [0, 1]
     y:Tensor,     # labels (n,)
@@ -67,7 +67,7 @@ def ceiling(x:Tensor, y:Tensor, eps:float, norm='linf')->float:
     "An upper bound on the robust accuracy of every classifier at `eps`."
     return ceilings(x, y, [eps], norm)[0]
 
-# %% ../nbs/12_evaluation.ipynb #2162e688
+# %% ../nbs/12_evaluation.ipynb #418afd66
 @dataclass
 class Evaluation:
     "What one attack left of one model, example by example."
@@ -100,7 +100,7 @@ class Evaluation:
     def ceiling(self)->pd.Series: # by eps, in (0, 1]
         return self._series(self.ceilings, 'ceiling')
 
-# %% ../nbs/12_evaluation.ipynb #79f05465
+# %% ../nbs/12_evaluation.ipynb #d43149a0
 def table(self:Evaluation)->pd.DataFrame: # accuracy low high ceiling
     "A row an eps: accuracy, its 95 % Wilson interval, the ceiling."
     low, high = wilson(self.robust.sum(0), self.n)
@@ -115,7 +115,7 @@ def after_parts(self:Evaluation)->pd.DataFrame: # part x eps, in [0, 1]
                         self.parts, pd.Index(self.epsilons, name='eps'))
 Evaluation.after_parts = after_parts
 
-# %% ../nbs/12_evaluation.ipynb #fc5a655b
+# %% ../nbs/12_evaluation.ipynb #fad4d91b
 def auc(epsilons, accuracy)->float: # in [0, 1]
     "Area under accuracy against eps, normalised to 1 (Table 2)."
     e, a = (np.asarray(v, float) for v in (epsilons, accuracy))
@@ -128,7 +128,7 @@ Evaluation.auc = property(lambda self: auc(self.epsilons,
 Evaluation.auc_ceiling = property(lambda self: auc(self.epsilons,
                                                    self.ceilings))
 
-# %% ../nbs/12_evaluation.ipynb #03bf16fa
+# %% ../nbs/12_evaluation.ipynb #924fb8f0
 @torch.no_grad()
 def predict(model, x)->Tensor: # classes (b,)
     "The classes that the model answers; ValueError on NaN logits."
@@ -139,7 +139,7 @@ def batches(mask, size)->list: # of index arrays
     i = np.flatnonzero(mask)
     return [i[k:k + size] for k in range(0, len(i), size)]
 
-# %% ../nbs/12_evaluation.ipynb #0f9f3c6a
+# %% ../nbs/12_evaluation.ipynb #366d3994
 def fingerprint(model, x, y)->str:
     "A hash of a model and the images that it is tested on."
     h = hashlib.sha256(repr(model).encode())
@@ -150,7 +150,7 @@ def fingerprint(model, x, y)->str:
     h.update(' '.join(f'{v:.3g}' for v in z.flatten().tolist()).encode())
     return h.hexdigest()
 
-# %% ../nbs/12_evaluation.ipynb #86eb9a40
+# %% ../nbs/12_evaluation.ipynb #9f4afb75
 @dataclass
 class Work:
     "What is known so far, example by example."
@@ -160,16 +160,16 @@ class Work:
     failed:np.ndarray # bool (n, eps): the attack could not handle it
     notes:list
     epsilons:list     # what the columns are
-    found:np.ndarray  # minimum-norm finds (n, c, h, w), else empty
+    found:np.ndarray  # what `Attack.find` gave (n, c, h, w), or empty
 
 def new_work(right, x, a, epsilons)->Work:
     "Nothing attacked yet."
     n, k = len(right), len(epsilons)
-    found = np.zeros(x.shape if a.kind == 'minimum-norm' else 0, 'f4')
+    found = np.zeros(0 if a.kind == 'fixed-budget' else x.shape, 'f4')
     return Work(right.copy(), np.full((n, k), -1, 'i1'), np.zeros((n, k), 'i1'),
                 np.zeros((n, k), bool), [], epsilons, found)
 
-# %% ../nbs/12_evaluation.ipynb #d953390c
+# %% ../nbs/12_evaluation.ipynb #5fcb8016
 class Store:
     "One attack's `Work` in one file; without a folder, nowhere."
     def __init__(self, folder, a, about):
@@ -199,7 +199,7 @@ class Store:
         with write_whole(self.path) as tmp:
             tmp.write_bytes(data.getvalue())
 
-# %% ../nbs/12_evaluation.ipynb #fae4ed9d
+# %% ../nbs/12_evaluation.ipynb #8b81c1cc
 def memory_left(device)->int: # bytes
     "Free memory of a device."
     if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
@@ -223,16 +223,17 @@ def bytes_kept(model, x)->int: # an image
 def fitting(
     model:nn.Module, # frozen
     x:Tensor,        # images (n, c, h, w) in [0, 1]
-    most:int=500,
+    most:int=1000,
     free:int=None,   # bytes; None: what the device has
 )->int: # images a batch
     "The largest of most, most/2, most/4, … that fits into memory."
     free = memory_left(x.device) if free is None else free
-    size = most # forward, backward, an attack's own: four times
-    while size > 1 and 4*size*bytes_kept(model, x) > free//2: size //= 2
+    size = most
+    each = 4*bytes_kept(model, x) # forward, backward, an attack's own
+    while size > 1 and size*each > free//2: size //= 2
     return size
 
-# %% ../nbs/12_evaluation.ipynb #853e0d2b
+# %% ../nbs/12_evaluation.ipynb #fac5c252
 @dataclass
 class Seen:
     "What every attack must know of a model and its images."
@@ -250,7 +251,7 @@ def look(model, x, y, batch_size=None)->Seen:
             x.split(size), y.split(size))]).cpu().numpy()
         return Seen(flags, fingerprint(model, x, y), right, size)
 
-# %% ../nbs/12_evaluation.ipynb #8b5f5395
+# %% ../nbs/12_evaluation.ipynb #fa639e02
 def turns(mask, size)->list: # of lists of index arrays
     "The batches of a mask, as many at a time as there are processes."
     b, n = batches(mask, size), world().size
@@ -267,7 +268,7 @@ def each(f, todo): # yields (batch, f of the batch)
         if error is not None: raise error
         yield i, answer
 
-# %% ../nbs/12_evaluation.ipynb #a76dd15d
+# %% ../nbs/12_evaluation.ipynb #89ce5102
 def evaluate(
     model:nn.Module,   # images in [0, 1] -> logits
     x:Tensor,          # images (n, c, h, w) in [0, 1]
@@ -297,18 +298,18 @@ def evaluate(
                      settings=repr(sorted(a.settings.items())),
                      epsilons=epsilons, batch_size=size,
                      envelope=envelope, rests=True)
-        if a.kind == 'minimum-norm': del about['epsilons']
+        if a.kind != 'fixed-budget': del about['epsilons']
         s = Store(store, a, about)
         w = on_main(s.load)
         if w is None:
             w = new_work(seen.right, x, a, epsilons)
             s.save(w)
-        go = by_finds if a.kind == 'minimum-norm' else by_eps
+        go = by_eps if a.kind == 'fixed-budget' else by_finds
         go(model, x, y, a, epsilons, size, envelope, w, s,
            progress or (lambda units: None))
     return summed_up(x, y, a, epsilons, envelope, w, seen)
 
-# %% ../nbs/12_evaluation.ipynb #f1bf3577
+# %% ../nbs/12_evaluation.ipynb #170b2a4c
 def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress):
     "A fixed-budget attack: eps by eps, part by part, who still stands."
     for j, eps in enumerate(epsilons):
@@ -331,9 +332,9 @@ def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress):
                 if todo: s.save(w)
                 progress(sum(map(len, turn))*part.cost)
 
-# %% ../nbs/12_evaluation.ipynb #1326736f
+# %% ../nbs/12_evaluation.ipynb #9af917b6
 def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
-    "A minimum-norm attack: once for all eps."
+    "A one-step or minimum-norm attack: once for all eps."
     progress(int((~w.right).sum())*len(epsilons)*a.cost)
     if w.epsilons != epsilons: # of the same finds
         k = len(epsilons)
@@ -343,15 +344,19 @@ def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
         w.epsilons = epsilons
     def find(i): # finds, failed, notes
         if w.done[i].all(): return w.found[i], w.failed[i, 0], []
-        out = a.minimal(model, x[i], y[i])
+        out = a.find(model, x[i], y[i])
         return out.x_adv.cpu().numpy(), out.failed.cpu().numpy(), out.notes
     def cut(i): # finds, failed, notes, what fooled at each eps
         found, failed, notes = find(i)
         v = torch.from_numpy(found).to(x)
-        wrong = [predict(model, nearest(x[i], v, eps, a.norm)) != y[i]
-                 for eps in epsilons]
-        wrong = torch.stack(wrong, 1).cpu().numpy() & (np.array(epsilons) > 0)
-        return found, failed, notes, wrong & ~failed[:, None]
+        wrong = np.zeros((len(i), len(epsilons)), bool)
+        for j, eps in enumerate(epsilons):
+            left = ~failed & (eps > 0) & ~(envelope & wrong.any(1))
+            if not left.any(): continue
+            k = i[left]
+            z = predict(model, a.cut(x[k], v[torch.from_numpy(left)], eps))
+            wrong[left, j] = (z != y[k]).cpu().numpy()
+        return found, failed, notes, wrong
     for turn in turns(w.right, size):
         todo = [i for i in turn if not (w.done[i] == 2).all()]
         for i, (found, failed, notes, wrong) in each(cut, todo):
@@ -362,7 +367,7 @@ def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
         if todo: s.save(w)
         progress(sum(map(len, turn))*len(epsilons)*a.cost)
 
-# %% ../nbs/12_evaluation.ipynb #3664b423
+# %% ../nbs/12_evaluation.ipynb #431cfc77
 def summed_up(x, y, a, epsilons, envelope, w, seen)->Evaluation:
     "The `Evaluation` of finished work."
     stands = w.by < 0
@@ -398,7 +403,7 @@ def square_flag(e)->list: # AutoAttack's own flag about Square
                     logger=logging.getLogger('auto-attack'))
     return distinct(flags)
 
-# %% ../nbs/12_evaluation.ipynb #aa1d78e6
+# %% ../nbs/12_evaluation.ipynb #d29c900b
 def check_evaluation(x, y, attack, epsilons, norm, batch_size, seed,
                      settings):
     "Refuse bad input before any work; gives attack and sorted eps."
@@ -424,7 +429,7 @@ def effort(a:Attack, n:int, epsilons)->int: # units that `progress` counts
     "Examples x eps x model passes: what there is to do at most."
     return n*len(epsilons)*a.cost
 
-# %% ../nbs/12_evaluation.ipynb #ee2f358e
+# %% ../nbs/12_evaluation.ipynb #c6ff6397
 def plot_curves(
     curves,  # name -> Evaluation or its table; or a `sweep` with `method`
     ax=None, # axes; None makes a figure
@@ -454,7 +459,7 @@ def plot_curves(
     ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/12_evaluation.ipynb #a5cce450
+# %% ../nbs/12_evaluation.ipynb #fc013105
 def plot_panels(df, columns=4):
     "A panel an attack; `df` is `sweep`'s table with a column `method`."
     if 'method' not in df:
@@ -482,7 +487,7 @@ def plot_panels(df, columns=4):
     fig.tight_layout(rect=(0, 0, 1, 1 - .3/(.5 + 2.1*rows)))
     return axes
 
-# %% ../nbs/12_evaluation.ipynb #41e45403
+# %% ../nbs/12_evaluation.ipynb #5b6a6ecc
 def worst_case(evaluations:list)->Evaluation: # of the same images, norm
     "What stands after every one of several attacks."
     first = evaluations[0]
@@ -508,14 +513,14 @@ def worst_case(evaluations:list)->Evaluation: # of the same images, norm
                       dict(of=[e.attack for e in evaluations]),
                       failed & robust, about=first.about)
 
-# %% ../nbs/12_evaluation.ipynb #c7b37ea5
+# %% ../nbs/12_evaluation.ipynb #9cc08c71
 def worst_cases(evaluations:list)->list: # of Evaluation
     "The worst case in each norm that several attacks share."
     norms = {}
     for e in evaluations: norms.setdefault(e.norm, []).append(e)
     return [worst_case(v) for v in norms.values() if len(v) > 1]
 
-# %% ../nbs/12_evaluation.ipynb #3496ccdd
+# %% ../nbs/12_evaluation.ipynb #375a43ed
 def evaluate_all(
     model:nn.Module,  # images in [0, 1] -> logits
     data,             # (x, y), a split, or a Data, whose test split counts
@@ -534,7 +539,7 @@ def evaluate_all(
     return [evaluate(model, x, y, attack=a, epsilons=epsilons, seen=seen,
                      **settings, **more) for a, epsilons, settings in plan]
 
-# %% ../nbs/12_evaluation.ipynb #0806ef37
+# %% ../nbs/12_evaluation.ipynb #63d3ff03
 def tidy(evaluations:list)->pd.DataFrame:
     "A row per attack and eps, with its curve's area and the ceiling's."
     rows = []
