@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AFD']
 
-# %% ../nbs/10_afd.ipynb #87ec1c17
+# %% ../nbs/10_afd.ipynb #e8454a3e
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
@@ -15,7 +15,7 @@ from .discriminator import Discriminator
 from .losses import GAMES, gradient_penalty
 from .training import Method, descend, method, on_both
 
-# %% ../nbs/10_afd.ipynb #e8016753
+# %% ../nbs/10_afd.ipynb #40fe3e8f
 @method('afd')
 class AFD(Method):
     "Adversarial Feature Desensitization (Algorithm 1)."
@@ -42,7 +42,7 @@ class AFD(Method):
         out |= self.step_discriminator(h.detach(), h_adv.detach(), y)
         return out | self.step_embedding(h_adv, y)
 
-# %% ../nbs/10_afd.ipynb #6fb2d57c
+# %% ../nbs/10_afd.ipynb #fb8cfd73
 @patch
 def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
     "Descend the cross-entropy of clean images, moving E and Dc."
@@ -50,14 +50,14 @@ def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
     descend(loss, self.opt_EDc)
     return dict(loss_classifier=loss.detach())
 
-# %% ../nbs/10_afd.ipynb #7924e9b8
+# %% ../nbs/10_afd.ipynb #10e275d3
 @patch
 def both_features(self:AFD, x:Tensor, x_adv:Tensor):
     "h = E(x) and h_adv = E(x_adv), (b, d) each."
     return on_both(self.cast(self.model.E), x, x_adv,
                    self.recipe.joint_batch)
 
-# %% ../nbs/10_afd.ipynb #030e41f4
+# %% ../nbs/10_afd.ipynb #d1b62663
 @patch
 def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
     "Descend Da's side of the game, `da_steps` times, moving Da."
@@ -72,7 +72,7 @@ def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
                 da_clean=(clean > 0).float().mean(),
                 da_adv=(adv < 0).float().mean())
 
-# %% ../nbs/10_afd.ipynb #1a1df796
+# %% ../nbs/10_afd.ipynb #43b80086
 @patch
 def step_embedding(self:AFD, h_adv:Tensor, y:Tensor)->dict:
     "Descend E's side of the game, moving E."

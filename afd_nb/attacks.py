@@ -103,7 +103,7 @@ def cross_entropy(
     "Cross-entropy of each example."
     return F.cross_entropy(z, y, reduction='none')
 
-# %% ../nbs/06_attacks.ipynb #d03f1e3e
+# %% ../nbs/06_attacks.ipynb #496e4e7a
 def climb(model, loss, x_adv, y):
     "Input gradient, losses (b,) and logits at `x_adv`."
     x_adv = x_adv.detach().requires_grad_()
@@ -113,7 +113,7 @@ def climb(model, loss, x_adv, y):
         g, = torch.autograd.grad(each.sum(), x_adv)
     return g, each.detach(), z.detach()
 
-# %% ../nbs/06_attacks.ipynb #0acdf944
+# %% ../nbs/06_attacks.ipynb #ca008c40
 def check_attack(x, y, *, eps, norm='linf', steps=1, step_size=None,
                  restarts=1):
     "Refuse bad images, labels or settings of an attack."
@@ -126,7 +126,7 @@ def check_attack(x, y, *, eps, norm='linf', steps=1, step_size=None,
     if step_size is not None:
         check_number('step_size', step_size, 0, above=True)
 
-# %% ../nbs/06_attacks.ipynb #f85e5dd8
+# %% ../nbs/06_attacks.ipynb #7939d876
 def check_starts(x, start, random_start, restarts):
     "Refuse starts of another shape, and restarts without chance."
     if start is not None and start.shape != x.shape:
@@ -135,7 +135,7 @@ def check_starts(x, start, random_start, restarts):
     if restarts > 1 and not random_start:
         raise ValueError(f"restarts={restarts} needs random_start=True")
 
-# %% ../nbs/06_attacks.ipynb #ca008c40
+# %% ../nbs/06_attacks.ipynb #fbd90442
 FEW = 5 # steps that do not earn a twin
 
 @contextmanager
@@ -145,7 +145,7 @@ def lent(model, x, *, steps, fast=True, fixed=False):
         net = folded(model, x) if fast and steps >= FEW else model
         yield replayed(net, x) if fixed and net is not model else net
 
-# %% ../nbs/06_attacks.ipynb #b35c64c4
+# %% ../nbs/06_attacks.ipynb #66f148ff
 def pgd_step(
     x_adv:Tensor,     # where we are, (b, c, h, w) in [0, 1]
     g:Tensor,         # gradient there
@@ -161,7 +161,7 @@ def pgd_step(
     d = n.project(x_adv + move - x, eps)
     return (x + d).clamp(0, 1)
 
-# %% ../nbs/06_attacks.ipynb #1c83a52e
+# %% ../nbs/06_attacks.ipynb #bf59d595
 def ascend(model, x, y, *, eps, norm, steps, step_size, loss, x_adv,
            early_stop):
     "One run of PGD from the points `x_adv`; gives the last points."
@@ -181,7 +181,7 @@ def ascend(model, x, y, *, eps, norm, steps, step_size, loss, x_adv,
         else: out[active] = x_adv
     return out
 
-# %% ../nbs/06_attacks.ipynb #848787a8
+# %% ../nbs/06_attacks.ipynb #1f32c9f5
 def pgd(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -216,7 +216,7 @@ def pgd(
         return strongest(model, x, y, run, loss=loss, start=start,
                          restarts=restarts, early_stop=early_stop)
 
-# %% ../nbs/06_attacks.ipynb #448f9d5e
+# %% ../nbs/06_attacks.ipynb #629cedb2
 def strongest(model, x, y, run, *, loss, start, restarts, early_stop):
     "The best point of each example over `restarts` calls of `run`."
     best = run(x, y, start).detach()
@@ -235,7 +235,7 @@ def strongest(model, x, y, run, *, loss, start, restarts, early_stop):
         best[j], wrong[j], high[j] = new[better], w[better], l[better]
     return best
 
-# %% ../nbs/06_attacks.ipynb #629cedb2
+# %% ../nbs/06_attacks.ipynb #ac558b5e
 def fgsm(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -248,7 +248,7 @@ def fgsm(
     return pgd(model, x, y, eps=eps, norm=norm, steps=1, loss=loss,
                step_size=eps or None, random_start=False)
 
-# %% ../nbs/06_attacks.ipynb #cf5513b2
+# %% ../nbs/06_attacks.ipynb #1184e7c4
 def mim(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -274,7 +274,7 @@ def mim(
                              step_size=step_size)
     return x_adv.detach()
 
-# %% ../nbs/06_attacks.ipynb #1d2fb7d1
+# %% ../nbs/06_attacks.ipynb #1d4b9278
 def checkpoints(
     steps:int, # N, gradient steps in all
 )->list: # steps at which progress is judged
@@ -284,7 +284,7 @@ def checkpoints(
         p.append(p[-1] + max(p[-1] - p[-2] - 3, 6))
     return [math.ceil(v*steps/100) for v in p[1:] if v <= 100]
 
-# %% ../nbs/06_attacks.ipynb #36b2b88c
+# %% ../nbs/06_attacks.ipynb #7d2a2a88
 @dataclass
 class Progress:
     "How each example fares: what APGD needs to judge its step size."
@@ -305,7 +305,7 @@ class Progress:
         self.last, self.rises = t, torch.zeros_like(self.rises)
         return stuck
 
-# %% ../nbs/06_attacks.ipynb #6788d490
+# %% ../nbs/06_attacks.ipynb #2f0a16aa
 def apgd_ce(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -334,7 +334,7 @@ def apgd_ce(
         return strongest(model, x, y, run, loss=loss, start=None,
                          restarts=restarts, early_stop=early_stop)
 
-# %% ../nbs/06_attacks.ipynb #1d4b9278
+# %% ../nbs/06_attacks.ipynb #51b84c93
 def _apgd(model, x, y, x_adv, eps, norm, steps, loss, alpha=.75):
     "One run of APGD from `x_adv`."
     inside = lambda z: (x + NORMS[norm].project(z - x, eps)).clamp(0, 1)
@@ -359,7 +359,7 @@ def _apgd(model, x, y, x_adv, eps, norm, steps, loss, alpha=.75):
             each = torch.where(stuck[:, 0, 0, 0], p.best, each)
     return best
 
-# %% ../nbs/06_attacks.ipynb #2f0a16aa
+# %% ../nbs/06_attacks.ipynb #6afb8519
 ATTACKS = {'fgsm': fgsm, 'pgd': pgd, 'mim': mim, 'apgd-ce': apgd_ce}
 
 def get_attack(name:str)->Callable:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OneLoss', 'NT', 'AT', 'trades_loss', 'TRADES', 'sensitivity_loss', 'RepresentationMatching']
 
-# %% ../nbs/11_baselines.ipynb #49749eb4
+# %% ../nbs/11_baselines.ipynb #72c0f1c1
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +14,7 @@ from .core import draw, frozen
 from .losses import kl
 from .training import Method, descend, method, on_both
 
-# %% ../nbs/11_baselines.ipynb #2fea196f
+# %% ../nbs/11_baselines.ipynb #d206c253
 class OneLoss(Method):
     "A method that steps E and Dc down one loss. Subclasses give `loss`."
     def setup(self):
@@ -30,14 +30,14 @@ class OneLoss(Method):
         descend(loss, self.opt)
         return dict(loss=loss.detach())
 
-# %% ../nbs/11_baselines.ipynb #0d72c5fb
+# %% ../nbs/11_baselines.ipynb #39212cee
 @method('nt')
 class NT(OneLoss):
     "Natural training: cross-entropy of clean images."
     chooses_by = 'valid_clean'
     def loss(self, x, y): return F.cross_entropy(self.cast(self.model)(x), y)
 
-# %% ../nbs/11_baselines.ipynb #65b164f2
+# %% ../nbs/11_baselines.ipynb #b7ff163e
 @method('at')
 class AT(OneLoss):
     "Adversarial training: cross-entropy of x' (Madry et al. 2017)."
@@ -45,7 +45,7 @@ class AT(OneLoss):
         x_adv = self.perturb(x, y)
         return F.cross_entropy(self.cast(self.model)(x_adv), y)
 
-# %% ../nbs/11_baselines.ipynb #602332c0
+# %% ../nbs/11_baselines.ipynb #b3051a7b
 def trades_loss(
     z:Tensor,     # logits of clean images (b, classes)
     z_adv:Tensor, # logits of perturbed images (b, classes)
@@ -55,7 +55,7 @@ def trades_loss(
     "CE(z, y) + beta mean KL(softmax z || softmax z_adv)."
     return F.cross_entropy(z, y) + beta*kl(z, z_adv).mean()
 
-# %% ../nbs/11_baselines.ipynb #b617185c
+# %% ../nbs/11_baselines.ipynb #16564b15
 @method('trades')
 class TRADES(OneLoss):
     "Clean cross-entropy plus beta KL(f(x) || f(x')) (Zhang et al. 2019)."
@@ -79,7 +79,7 @@ class TRADES(OneLoss):
                            self.recipe.joint_batch)
         return trades_loss(z, z_adv, y, self.recipe.beta)
 
-# %% ../nbs/11_baselines.ipynb #7018b4eb
+# %% ../nbs/11_baselines.ipynb #ddc1d578
 def sensitivity_loss(
     h:Tensor,     # clean features (b, d)
     h_adv:Tensor, # perturbed features (b, d)
@@ -87,7 +87,7 @@ def sensitivity_loss(
     "S_e, the mean Euclidean distance between features (Sec. 3.2)."
     return (h - h_adv).norm(dim=1).mean()
 
-# %% ../nbs/11_baselines.ipynb #a963b9f7
+# %% ../nbs/11_baselines.ipynb #995c9776
 @method('rm')
 class RepresentationMatching(OneLoss):
     "Clean cross-entropy plus beta S_e (Sec. 3.2, Figure A3)."

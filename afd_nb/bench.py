@@ -236,6 +236,7 @@ def python(code:str, env=None)->str: # what it prints
     if done.returncode: raise RuntimeError(done.stderr[-2000:])
     return done.stdout
 
+# %% ../nbs/38_speed.ipynb #abeb7f25
 def time_import(b)->list:
     "import and help, against importing torch."
     t = alternate({k: (lambda code=code: python(code)) for k, code in dict(
@@ -247,11 +248,16 @@ def time_import(b)->list:
             entry('help', t['help'], t['torch'],
                   'afd_train --help, against import torch')]
 
-# %% ../nbs/38_speed.ipynb #0107f2bd
+# %% ../nbs/38_speed.ipynb #5a6f9b4c
 PEAK = '''
-import resource, sys
+import re, resource, sys
+from pathlib import Path
 import torch
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak(): # bytes; of this program, not of the one that started it
+    status = Path('/proc/self/status')
+    if status.exists():
+        return int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1])*1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 from afd_nb.data import Data, TensorSplit, load_data
 from afd_nb.recipe import Recipe
@@ -270,8 +276,7 @@ def tick(*_):
     if left == 0: raise Enough
 try: fit(Recipe(dataset='mnist', steps=4), data, device='cpu', progress=tick)
 except Enough: pass
-scale = 1 if sys.platform == 'darwin' else 1024
-print(what, (peak() - before)*scale/1e9)
+print(what, (peak() - before)/1e9)
 '''
 
 def measure_memory(b)->dict:
@@ -282,7 +287,7 @@ def measure_memory(b)->dict:
                 what=f"GB above importing torch (in ratio), AFD on all of "
                      f"{' '.join(what)}, 20 batches of 128")
 
-# %% ../nbs/38_speed.ipynb #abeb7f25
+# %% ../nbs/38_speed.ipynb #a1d751b8
 WORKER = '''
 import time, torch
 from afd_nb.bench import big_digits
@@ -321,7 +326,7 @@ def time_processes(b)->dict:
         'processes over one with all cores; images a second '
         f'{images/np.median(two):.0f} and {images/np.median(one):.0f}')
 
-# %% ../nbs/38_speed.ipynb #97156787
+# %% ../nbs/38_speed.ipynb #e3440c1c
 def time_compile(b)->dict:
     "compile: the twin's gradient as one compiled graph."
     data = big_digits(b.device)
@@ -341,7 +346,7 @@ def time_compile(b)->dict:
         'twin, eager over compiled (not used); compiling took '
         f'{seconds:.0f} s')
 
-# %% ../nbs/38_speed.ipynb #c7eba8c1
+# %% ../nbs/38_speed.ipynb #2004becc
 MEASURES = dict(afd_step=time_step, pgd=time_pgd, sweep=time_sweep,
                 processes=time_processes, memory=measure_memory,
                 compile=time_compile)
@@ -367,7 +372,7 @@ class Bench:
                           image_size=r.image_size)
             yield r.method, run.model, d.test.x[:self.n], d.test.y[:self.n]
 
-# %% ../nbs/38_speed.ipynb #bd3953df
+# %% ../nbs/38_speed.ipynb #d633c7d8
 def device_slug(device)->str:
     "A file name for a device: cpu, nvidia-h100-80gb-hbm3."
     if device.type != 'cuda': return device.type
@@ -384,7 +389,7 @@ def measure(b:Bench, what, say=print)->tuple: # entries, sweep's table
             say(f"{e['name']:18} {e['ratio']:7.3g}  {e['what']}")
     return entries, table
 
-# %% ../nbs/38_speed.ipynb #e3440c1c
+# %% ../nbs/38_speed.ipynb #9af749d9
 def afd_bench(argv:list=None):
     "Time this package against the plain way, and write a record."
     p = argparse.ArgumentParser('afd_bench', description=afd_bench.__doc__)

@@ -297,7 +297,7 @@ def evaluate(
                      norm=a.norm, library=a.library, seed=a.seed,
                      settings=repr(sorted(a.settings.items())),
                      epsilons=epsilons, batch_size=size,
-                     envelope=envelope, rests=True)
+                     envelope=envelope, rests=True, starts='by image')
         if a.kind != 'fixed-budget': del about['epsilons']
         s = Store(store, a, about)
         w = on_main(s.load)

@@ -8,7 +8,7 @@ __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradient
            'Trials', 'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive',
            'no_features', 'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
 
-# %% ../nbs/13_masking.ipynb #aaf64ff5
+# %% ../nbs/13_masking.ipynb #1b5b901c
 import math, textwrap, warnings
 from functools import cached_property
 from typing import Callable
@@ -27,7 +27,7 @@ from .discriminator import fresh_discriminator
 from .evaluation import ceiling, effort, evaluate, look, wilson
 from .models import features_of
 
-# %% ../nbs/13_masking.ipynb #1de63a0b
+# %% ../nbs/13_masking.ipynb #fd0cd00a
 class Connected(nn.Module):
     "`model`, with a gradient of zero where autograd finds no path."
     def __init__(self, model):
@@ -44,7 +44,7 @@ def connected(model, x)->nn.Module:
         z = model(x[:1].clone().requires_grad_())
     return model if z.requires_grad else Connected(model)
 
-# %% ../nbs/13_masking.ipynb #22d01de1
+# %% ../nbs/13_masking.ipynb #65010023
 def input_gradients(model, x, y, loss=cross_entropy, size=500)->Tensor:
     "Gradient of each example's loss by its pixels, like `x`."
     out = []
@@ -62,7 +62,7 @@ def zero_gradients(model, x, y)->float: # in [0, 1]
     g = input_gradients(model, x, y).flatten(1)
     return (g == 0).all(1).double().mean().item()
 
-# %% ../nbs/13_masking.ipynb #d236c1c8
+# %% ../nbs/13_masking.ipynb #5ca43641
 def fosc(x_adv, x, g, eps, norm='linf')->Tensor: # (b,) in [0, 1]
     "What is left to climb at `x_adv`, 0 at a maximum; NaN where g is 0."
     at = ((x_adv - x)*g).flatten(1).sum(1)
@@ -76,7 +76,7 @@ def fosc(x_adv, x, g, eps, norm='linf')->Tensor: # (b,) in [0, 1]
         worst = -best
     return (best - at)/(best - worst)
 
-# %% ../nbs/13_masking.ipynb #fd485e5e
+# %% ../nbs/13_masking.ipynb #1168cadd
 class Through(nn.Module):
     "`f(x)` in place of a model's logits, with the model's parameters."
     def __init__(self, model, f): super().__init__(); self.model, self.f = model, f
@@ -105,7 +105,7 @@ def rescaled_attack(model, x, y, *, eps, norm='linf', steps=40,
     return pgd(Through(model, f), x, y, eps=eps, norm=norm, steps=steps,
                generator=generator, early_stop=True)
 
-# %% ../nbs/13_masking.ipynb #535ec2d7
+# %% ../nbs/13_masking.ipynb #d1fc7422
 def train_discriminator(model, x, x_adv, y, *, steps=300, seed=0):
     "A fresh Da that tells E(x) from E(x_adv), by Adam on all of them."
     with frozen(model), torch.no_grad():
@@ -124,7 +124,7 @@ def discriminator_attack(model, x, y, *, eps, Da, norm='linf', steps=40,
     return pgd(Through(model, both), x, y, eps=eps, norm=norm, steps=steps,
                generator=generator, loss=loss)
 
-# %% ../nbs/13_masking.ipynb #4261e8ea
+# %% ../nbs/13_masking.ipynb #bc72b5bc
 CHECKS = { # name: (threshold, what a larger value means)
  'random answers': (0, 'two calls on the same images differ: attacks must '
     'average over the randomness'),
@@ -152,7 +152,7 @@ CHECKS = { # name: (threshold, what a larger value means)
     'white-box parts before it left'),
  'AutoAttack flags': (0, 'warnings of AutoAttack itself')}
 
-# %% ../nbs/13_masking.ipynb #96833895
+# %% ../nbs/13_masking.ipynb #79e139bb
 class Diagnosis(pd.DataFrame):
     "`diagnose`'s table (check, value, threshold, verdict, why); prints as a report."
     @property
@@ -171,7 +171,7 @@ class Diagnosis(pd.DataFrame):
         return '\n'.join([*lines, '', ', '.join(
             f'{n.get(k, 0)} {k}' for k in ('ok', 'suspicious', 'not run'))])
 
-# %% ../nbs/13_masking.ipynb #3a4009f6
+# %% ../nbs/13_masking.ipynb #34420729
 def row(check, value, why='', n=None)->dict:
     "One row; None was not run, a share of `n` must be sure of itself."
     threshold, means = CHECKS[check]
@@ -183,7 +183,7 @@ def row(check, value, why='', n=None)->dict:
                 verdict=verdict, why=f'{means} ({why})' if means and why
                 else means or why)
 
-# %% ../nbs/13_masking.ipynb #246ed309
+# %% ../nbs/13_masking.ipynb #225bd18a
 class Trials:
     "A model, images, and attacks on them, PGD first: the yardstick."
     def __init__(self, model, x, y, *, eps, norm, steps, autoattack,
@@ -226,7 +226,7 @@ def takes_norm(name)->bool:
     return not isinstance(name, str) or name in (
         'pgd', 'fgsm', 'square', 'autoattack')
 
-# %% ../nbs/13_masking.ipynb #be08bf9d
+# %% ../nbs/13_masking.ipynb #4f15b1fa
 def by_gradient(d)->list:
     "Zero gradients; a single step."
     with frozen(d.model), torch.no_grad():
@@ -237,14 +237,14 @@ def by_gradient(d)->list:
             row('single-step beats iterative', d.drop(d.run('fgsm')),
                 n=d.n)]
 
-# %% ../nbs/13_masking.ipynb #b4d8f2d4
+# %% ../nbs/13_masking.ipynb #ee899f20
 def by_black_box(d)->list:
     "Square, which only sees logits."
     e = d.run('square', queries=d.queries)
     return [row('black-box beats white-box', d.drop(e),
                 f'{d.queries} queries', d.n)]
 
-# %% ../nbs/13_masking.ipynb #70b59924
+# %% ../nbs/13_masking.ipynb #29cf74de
 def by_effort(d)->list:
     "No bound; more steps; more restarts."
     n = d.x[0].numel()
@@ -259,7 +259,7 @@ def by_effort(d)->list:
             row('more steps', d.drop(long), f'{5*d.steps} steps', d.n),
             row('more restarts', d.drop(often), n=d.n)]
 
-# %% ../nbs/13_masking.ipynb #3348925d
+# %% ../nbs/13_masking.ipynb #0ec21161
 def by_stationarity(d)->list:
     "FOSC where PGD failed, at the last points of one that runs on."
     stands = torch.from_numpy(d.base.robust[:, 1]).to(d.x.device)
@@ -275,7 +275,7 @@ def by_stationarity(d)->list:
     return [row('first-order stationarity', known.median().item(),
                 f'{len(known)} images')]
 
-# %% ../nbs/13_masking.ipynb #0969d921
+# %% ../nbs/13_masking.ipynb #a40cffb7
 def by_adaptive(d)->list:
     "The attacks made for AFD, against a second PGD."
     rows = [d.made_for('rescaled logits', rescaled_attack)]
@@ -301,7 +301,7 @@ def no_features(model, x)->str: # '' if it has them
         return '.features(x) gives no (b, d) tensor'
     return ''
 
-# %% ../nbs/13_masking.ipynb #01112ca8
+# %% ../nbs/13_masking.ipynb #4aa599a9
 def by_autoattack(d)->list:
     "AutoAttack: its gap, its Square, its flags."
     names = ('PGD-AutoAttack gap', 'Square after white-box',
@@ -325,7 +325,7 @@ def by_autoattack(d)->list:
                 d.n),
             row('AutoAttack flags', len(e.notes), '; '.join(e.notes))]
 
-# %% ../nbs/13_masking.ipynb #36676fc7
+# %% ../nbs/13_masking.ipynb #fa604d89
 def diagnose(
     model:nn.Module,  # images in [0, 1] -> logits
     x:Tensor,         # images (n, c, h, w) in [0, 1]; 200 or more
@@ -355,7 +355,7 @@ def diagnose(
                  by_adaptive, by_autoattack): rows += part(d)
     return Diagnosis(rows)
 
-# %% ../nbs/13_masking.ipynb #50968fc2
+# %% ../nbs/13_masking.ipynb #488b3808
 def diagnosis_effort(n:int, autoattack:dict=None, steps:int=40,
                      queries:int=1000, norm:str='linf')->int:
     "Units that `diagnose` reports to `progress`."
@@ -368,7 +368,7 @@ def diagnosis_effort(n:int, autoattack:dict=None, steps:int=40,
     return sum(effort(attack(k, norm=norm, **kw), n, [0, 1])
                for k, kw in plan + own)
 
-# %% ../nbs/13_masking.ipynb #18567065
+# %% ../nbs/13_masking.ipynb #9fec3a3b
 def loss_surface(
     model,           # images -> logits
     x:Tensor,        # one image (1, c, h, w) in [0, 1]
@@ -392,7 +392,7 @@ def loss_surface(
         loss=cross_entropy(z, y.expand(len(z))).cpu(),
         right=(z.argmax(1) == y).cpu()))
 
-# %% ../nbs/13_masking.ipynb #91e00c8a
+# %% ../nbs/13_masking.ipynb #0eee211f
 def plot_surface(surface:pd.DataFrame, ax=None, title=''):
     "A map of `loss_surface`; the line is where the answer changes."
     if ax is None: ax = plt.subplots(figsize=(2.6, 2.3))[1]

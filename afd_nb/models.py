@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'OFFICIAL', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet',
-           'Embedding', 'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'Averaged',
+           'Embedding', 'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'Averaged', 'averaged',
            'SharedBatchNorm', 'synced', 'save_model', 'load_model', 'fit_state', 'official_state', 'load_official',
            'official_variant']
 
@@ -218,13 +218,15 @@ def features_of(model, layer:str=None, pool:bool=False)->Features:
 class Averaged(torch.autograd.Function):
     "The mean of a tensor over the processes, with gradients to all."
     @staticmethod
-    def forward(ctx, t):
-        t = t.clone()
-        mean_over([t])
-        return t
+    def forward(ctx, t): return averaged(t)
     @staticmethod
-    def backward(ctx, g): # every process has a share in every mean
-        return Averaged.forward(ctx, g)
+    def backward(ctx, g): return averaged(g) # all have a share in a mean
+
+def averaged(t):
+    "A copy, averaged over the processes."
+    t = t.clone()
+    mean_over([t])
+    return t
 
 # %% ../nbs/02_models.ipynb #bee909b7
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -233,9 +235,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if not self.training: return super().forward(x)
         over, wide = (0, 2, 3), (1, -1, 1, 1)
         n = world().size*x.numel()/x.shape[1]
-        mean = Averaged.apply(x.mean(over))
-        d = x - mean.view(wide)
-        var = Averaged.apply(d.square().mean(over))
+        about = self.running_mean.clone() # so that less cancels
+        d = x - about.view(wide)
+        mean, square = Averaged.apply( # one message
+            torch.stack([d.mean(over), d.square().mean(over)]))
+        var, d = square - mean.square(), d - mean.view(wide)
+        mean = about + mean
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -249,7 +254,10 @@ def synced(model:nn.Module)->nn.Module: # the model
     if next(model.parameters()).device.type == 'cuda':
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for m in model.modules():
-        if type(m) is nn.BatchNorm2d: m.__class__ = SharedBatchNorm
+        if type(m) is not nn.BatchNorm2d: continue
+        if not (m.affine and m.track_running_stats and m.momentum):
+            raise ValueError(f"{m} cannot be shared among processes")
+        m.__class__ = SharedBatchNorm
     return model
 
 # %% ../nbs/02_models.ipynb #337e359b

@@ -21,7 +21,7 @@ DEFAULTS |= {'fashion-mnist': DEFAULTS['mnist'],
              'cifar100': DEFAULTS['cifar10'],
              'folder': DEFAULTS['cifar10']}
 
-# %% ../nbs/08_recipe.ipynb #5c698562
+# %% ../nbs/08_recipe.ipynb #64c7b6d3
 @dataclass(frozen=True)
 class Recipe:
     "Everything that decides the result of a training (Table A1)."
@@ -65,7 +65,7 @@ class Recipe:
 
     def __post_init__(self): complete(self)
 
-# %% ../nbs/08_recipe.ipynb #05609c34
+# %% ../nbs/08_recipe.ipynb #7db356b6
 POSITIVE = ('n_train n_valid image_size da_steps epochs batch_size '
             'valid_steps').split()
 AT_LEAST_0 = ('eps steps depth penalty lr_embedding lr_classifier '
@@ -83,7 +83,7 @@ def check_types(r:Recipe):
         if v is not None and (bad or not isinstance(v, want)):
             raise TypeError(f"{f.name}={v!r} must be {f.type.__name__}")
 
-# %% ../nbs/08_recipe.ipynb #64c7b6d3
+# %% ../nbs/08_recipe.ipynb #0b8b44f9
 def complete(r:Recipe):
     "Fill in what is None, then refuse what makes no sense."
     from afd_nb.attacks import NORMS, get_attack
@@ -117,7 +117,7 @@ def complete(r:Recipe):
     if r.step_size is not None:
         check_number('step_size', r.step_size, 0, above=True)
 
-# %% ../nbs/08_recipe.ipynb #7db356b6
+# %% ../nbs/08_recipe.ipynb #02a49c78
 def to_json(r:Recipe)->str:
     "The recipe as JSON, a field a line."
     return json.dumps(dataclasses.asdict(r), indent=1)

@@ -116,6 +116,9 @@ def read_record(path)->dict: # as `make_record` made it
     try: rec = json.loads(Path(path).read_text('utf-8'))
     except json.JSONDecodeError as e:
         raise ValueError(f"{path} is torn ({e})") from e
+    if not isinstance(rec, dict):
+        raise ValueError(f"{path} is no record, it holds a "
+                         f"{type(rec).__name__}")
     lacks = NEEDS - set(rec)
     for row in rec.get('evaluations', []):
         lacks |= ROW - set(row)
@@ -128,7 +131,7 @@ def read_record(path)->dict: # as `make_record` made it
 # %% ../nbs/30_results.ipynb #5a2ab657
 def read_results(
     root='results', # folder of records
-    pattern:str='**/*.json', # which of them
+    pattern:str='*/*/*.json', # which of them
 )->pd.DataFrame: # a row per run, attack and eps
     "All records below `root`, tidy: accuracy with its Wilson interval."
     rows = []

@@ -79,7 +79,7 @@ def get_method(name:str)->type:
     if name in HOMES: importlib.import_module(HOMES[name])
     return REGISTRY[check_choice('method', name, {*REGISTRY, *HOMES})]
 
-# %% ../nbs/09_training.ipynb #ae0f7f35
+# %% ../nbs/09_training.ipynb #2eea487c
 def optimizer(self:Method, name:str, params, lr:float):
     "SGD over `params` by the recipe, kept under `name` for a resume."
     r = self.recipe
@@ -90,7 +90,7 @@ def optimizer(self:Method, name:str, params, lr:float):
     return opt
 Method.optimizer = optimizer
 
-# %% ../nbs/09_training.ipynb #2eea487c
+# %% ../nbs/09_training.ipynb #7c2f75c7
 def perturb(self:Method,
     x:Tensor, y:Tensor, # a batch
     **settings,         # over the recipe's, e.g. loss=
@@ -104,7 +104,7 @@ def perturb(self:Method,
     return get_attack(r.attack)(self.model, x, y, **kw)
 Method.perturb = perturb
 
-# %% ../nbs/09_training.ipynb #4bd4e6d8
+# %% ../nbs/09_training.ipynb #57acc4fc
 def cast(self:Method,
     f, # E, or the whole network
 ): # a function like f
@@ -117,7 +117,7 @@ def cast(self:Method,
     return g
 Method.cast = cast
 
-# %% ../nbs/09_training.ipynb #5ffd027e
+# %% ../nbs/09_training.ipynb #f1e7db26
 def descend(
     loss:Tensor, # scalar
     *opts:torch.optim.Optimizer, # those that step
@@ -131,7 +131,7 @@ def descend(
     finally:
         for o in opts: o.zero_grad(set_to_none=True)
 
-# %% ../nbs/09_training.ipynb #153ddc6d
+# %% ../nbs/09_training.ipynb #fdc4386d
 def on_both(
     f,         # a network with BatchNorm, in train mode
     x:Tensor,  # clean images (b, c, h, w)
@@ -142,7 +142,7 @@ def on_both(
     if joint: return f(torch.cat([x, x_adv])).chunk(2)
     return f(x), f(x_adv)
 
-# %% ../nbs/09_training.ipynb #11dc2db1
+# %% ../nbs/09_training.ipynb #caaf270b
 def update_average(
     mean:nn.Module,  # averaged in place
     model:nn.Module, # the weights to mix in
@@ -157,7 +157,7 @@ def update_average(
             if m.is_floating_point(): m.lerp_(v, 1 - a)
             else: m.copy_(v)
 
-# %% ../nbs/09_training.ipynb #017e9d34
+# %% ../nbs/09_training.ipynb #a29c0419
 def accuracy(
     model:nn.Module,    # images -> logits
     x:Tensor, y:Tensor, # images and labels
@@ -182,7 +182,7 @@ def shared(g:torch.Generator, n:int): # a generator for attacks
     w = world()
     return g if w.size == 1 else Share(g, n, w.rows(n))
 
-# %% ../nbs/09_training.ipynb #a29c0419
+# %% ../nbs/09_training.ipynb #5184191c
 def validate(
     model:nn.Module,
     x:Tensor, y:Tensor, # the validation split
@@ -196,7 +196,7 @@ def validate(
     return dict(valid_clean=accuracy(model, x, y),
                 valid_robust=accuracy(model, x, y, pgd, generator=g))
 
-# %% ../nbs/09_training.ipynb #d4955dde
+# %% ../nbs/09_training.ipynb #e69e3754
 @dataclass
 class Run:
     "What `fit` gives and `load_run` reads."
@@ -210,7 +210,7 @@ class Run:
     def finished(self)->bool: # all epochs are done
         return len(self.history) == self.recipe.epochs
 
-# %% ../nbs/09_training.ipynb #e69e3754
+# %% ../nbs/09_training.ipynb #12fb4085
 def versions()->dict:
     "What a record says of the software."
     from importlib.metadata import version
@@ -222,7 +222,7 @@ def device_name(device:torch.device)->str:
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
 
-# %% ../nbs/09_training.ipynb #4b916f2b
+# %% ../nbs/09_training.ipynb #f9391d30
 @dataclass
 class Loop:
     "A training under way: the loop's own state, and how to keep it."
@@ -249,7 +249,7 @@ def loop_state(l:Loop)->dict:
         generators={k: g.get_state() for k, g in l.generators.items()},
         history=l.history, seconds=l.seconds, steps=l.steps, keep=l.keep)
 
-# %% ../nbs/09_training.ipynb #f9391d30
+# %% ../nbs/09_training.ipynb #097c9b12
 def load_loop_state(l:Loop, s:dict):
     "Put the state `s` back into `l`; only on the same kind of device."
     here = l.generators['attack'].device.type
@@ -265,7 +265,7 @@ def load_loop_state(l:Loop, s:dict):
     for k in 'history best best_epoch seconds steps keep'.split():
         setattr(l, k, s.get(k, 0))
 
-# %% ../nbs/09_training.ipynb #097c9b12
+# %% ../nbs/09_training.ipynb #cf5ed570
 def epoch_file(path:Path, epoch:int)->Path:
     "Where a run keeps the weights of one epoch."
     return path/'epochs'/f'{epoch:04d}.safetensors'
@@ -288,7 +288,7 @@ def save_loop(l:Loop, path:Path):
                    pd.DataFrame(l.history).to_csv(index=False))
     with write_whole(path/'state.pt') as tmp: torch.save(loop_state(l), tmp)
 
-# %% ../nbs/09_training.ipynb #cf5ed570
+# %% ../nbs/09_training.ipynb #77c597d8
 def read_state(path):
     "The saved state at `path`; ValueError if it is torn."
     try:
@@ -299,7 +299,7 @@ def read_state(path):
         raise ValueError(f"{path} is torn or not a training state "
                          f"({e})") from e
 
-# %% ../nbs/09_training.ipynb #b5f47e77
+# %% ../nbs/09_training.ipynb #7f112288
 def only_begun(out:Path, r:Recipe)->bool:
     "Was a run of this recipe killed before it wrote its first state?"
     mine = out/'recipe.json'
@@ -309,7 +309,7 @@ def only_begun(out:Path, r:Recipe)->bool:
     return (names == {'recipe.json'}
             and mine.read_text('utf-8') == to_json(r) + '\n')
 
-# %% ../nbs/09_training.ipynb #7f112288
+# %% ../nbs/09_training.ipynb #833a1f4e
 def open_folder(
     out,         # folder
     r:Recipe,
@@ -336,7 +336,7 @@ def open_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
 
-# %% ../nbs/09_training.ipynb #2a1fa16f
+# %% ../nbs/09_training.ipynb #4fd9c11a
 def start_loop(r:Recipe, data:Data, device)->Loop:
     "Model, method and generators of a recipe, before the first step."
     mean, std = STATS.get(r.dataset, (0., 1.))
@@ -352,7 +352,7 @@ def start_loop(r:Recipe, data:Data, device)->Loop:
                                                   r.batch_size))
     return Loop(r, m, build() if r.average else model, gens, [], {})
 
-# %% ../nbs/09_training.ipynb #198fdf6d
+# %% ../nbs/09_training.ipynb #42a38909
 def train_epoch(
     l:Loop,
     split,       # training images
@@ -381,7 +381,7 @@ def train_epoch(
     mean_over([flat])
     return {k: v/n for k, v in zip(sums, flat.tolist())}
 
-# %% ../nbs/09_training.ipynb #ff90ddd3
+# %% ../nbs/09_training.ipynb #9089542f
 def finish_epoch(l:Loop, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
     bad = [k for k, v in row.items() if not math.isfinite(v)]
@@ -396,7 +396,7 @@ def finish_epoch(l:Loop, row:dict, valid):
         l.best = {k: v.detach().cpu().clone()
                   for k, v in l.mean.state_dict().items()}
 
-# %% ../nbs/09_training.ipynb #11372379
+# %% ../nbs/09_training.ipynb #b660fb08
 def check_data(r:Recipe, data:Data):
     "Refuse data that the recipe cannot train on, before any work."
     if data.name in NAMES and data.name != r.dataset:
@@ -415,7 +415,7 @@ def check_data(r:Recipe, data:Data):
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
 
-# %% ../nbs/09_training.ipynb #a0ee9023
+# %% ../nbs/09_training.ipynb #d4c4e6a9
 def fit(
     recipe:Recipe,
     data:Data=None,     # None: what the recipe names
@@ -452,7 +452,7 @@ def fit(
         run_epochs(l, data, device, out and Path(out), progress)
     return end_run(l, device, out and Path(out))
 
-# %% ../nbs/09_training.ipynb #d4c4e6a9
+# %% ../nbs/09_training.ipynb #0d7915e0
 def run_epochs(l:Loop, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
     r, valid = l.recipe, take(data.valid)
@@ -480,7 +480,7 @@ def run_epochs(l:Loop, data, device, out, progress):
         finally:
             if board: board.close()
 
-# %% ../nbs/09_training.ipynb #0d7915e0
+# %% ../nbs/09_training.ipynb #7b62f94f
 def tensorboard(out):
     "A TensorBoard writer into `out`, if TensorBoard is installed."
     if (out is None or not world().main
@@ -499,7 +499,7 @@ def end_run(l:Loop, device, out)->Run:
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
-# %% ../nbs/09_training.ipynb #05b8f6a3
+# %% ../nbs/09_training.ipynb #4c8c88df
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
@@ -523,7 +523,7 @@ def load_run(
         raise ValueError(f"{f} is torn ({e})") from e
     return Run(path, recipe, model, history, record)
 
-# %% ../nbs/09_training.ipynb #6c23191f
+# %% ../nbs/09_training.ipynb #c6e901e5
 def load_epochs(
     path,         # folder of a run that was trained with `keep`
     device='cpu', # where the models go

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['transfer', 'matrix', 'plot_transfer']
 
-# %% ../nbs/14_transfer.ipynb #ecec52bd
+# %% ../nbs/14_transfer.ipynb #48d59ebb
 import warnings
 from typing import Callable
 
@@ -18,7 +18,7 @@ from .attack_zoo import check_model
 from .core import METHODS, check_number, frozen, seeded
 from .evaluation import batches, check_evaluation, predict, wilson
 
-# %% ../nbs/14_transfer.ipynb #5fc252c4
+# %% ../nbs/14_transfer.ipynb #8868d56d
 def transfer(
     sources:dict,    # name -> model that perturbations are made on
     targets:dict,    # name -> model that they are shown to
@@ -57,7 +57,7 @@ def transfer(
                          failed=failed[s]))
     return pd.DataFrame(rows)
 
-# %% ../nbs/14_transfer.ipynb #44caddad
+# %% ../nbs/14_transfer.ipynb #2150fce3
 def matrix(df:pd.DataFrame)->pd.DataFrame: # source x target
     "`transfer`'s table as a matrix of accuracies."
     return df.pivot(index='source', columns='target', values='accuracy'

@@ -6,7 +6,7 @@ import pytest
 from afd_nb.results import over_seeds, read_record, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDS = sorted((ROOT/'results').glob('**/*.json'))
+RECORDS = sorted((ROOT/'results').glob('*/*/*.json'))
 
 
 @pytest.mark.parametrize('path', RECORDS, ids=lambda p: p.stem)

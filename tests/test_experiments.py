@@ -1,0 +1,55 @@
+"afd_experiment at its smallest: 100 classes, two methods, twice."
+import json
+
+import pytest
+
+from afd_nb.experiments import afd_experiment, all_experiments, recorded
+from afd_nb.results import read_record
+
+
+def commands(said, word):
+    "The commands that were announced as `done` or `to do`."
+    return [line.split(maxsplit=2 if word == 'to do' else 1)[-1].split()[0]
+            for line in said.splitlines() if line.startswith(word)]
+
+
+def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
+    call = ['cifar100-afd', 'cifar100-nt', '--size', 'smoke', '--device',
+            'cpu', '--runs', str(tmp_path/'runs')]
+    afd_experiment([*call, '--dry-run'])
+    assert not (tmp_path/'runs').exists()
+    plan = ['afd_train'] + ['afd_evaluate']*2 + ['afd_diagnose']
+    assert commands(capsys.readouterr().out, 'to do') == 2*plan
+    afd_experiment(call)
+    assert commands(capsys.readouterr().out, 'to do') == 2*plan
+    records = sorted((tmp_path/'runs'/'records'/'cifar100').rglob('*.json'))
+    assert [p.parent.name for p in records] == ['afd', 'nt']
+    for p in records:
+        rec = read_record(p)
+        assert rec['recipe']['dataset'] == 'folder'
+        assert {'pgd', 'fgsm', 'ddn'} <= {
+            e['attack'] for e in rec['evaluations']}
+        assert len(rec['diagnosis']) > 5
+    weights = tmp_path/'runs'/'cifar100'/'afd'/'seed0'/'best.safetensors'
+    before = weights.stat().st_mtime_ns
+    afd_experiment(call) # all is recorded
+    assert commands(capsys.readouterr().out, 'done') == 2*plan
+    assert weights.stat().st_mtime_ns == before
+    rec = json.loads(records[0].read_text()) # as if stopped before ddn
+    rec['evaluations'] = [e for e in rec['evaluations']
+                          if e['attack'] != 'ddn']
+    records[0].write_text(json.dumps(rec))
+    afd_experiment(call)
+    assert commands(capsys.readouterr().out, 'to do') == ['afd_evaluate']
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_record_of_another_training_is_refused(tmp_path):
+    e = all_experiments()['mnist-afd']
+    p = tmp_path/'mnist'/'afd'/'seed0.json'
+    p.parent.mkdir(parents=True)
+    with open('results/mnist/afd/seed0.json') as f: rec = json.load(f)
+    p.write_text(json.dumps(rec))
+    assert recorded(e, 'short', 0, tmp_path)['best_epoch'] > 0
+    with pytest.raises(ValueError, match='another training'):
+        recorded(e, 'paper', 0, tmp_path)
