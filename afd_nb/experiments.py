@@ -20,8 +20,9 @@ from .recipe import BETA, Recipe
 SIZES = {'paper': {},
          'short': dict(n_train=10000, n_valid=1000, epochs=16, steps=10,
                        schedule='cosine'),
-         'smoke': dict(n_train=128, n_valid=64, epochs=1, steps=2,
+         'smoke': dict(n_train=320, n_valid=64, epochs=4, steps=2,
                        valid_steps=2, network='small', augment=False,
+                       batch_size=32, schedule='constant',
                        dataset='folder')}
 N_TEST = dict(paper=10000, short=1000, smoke=30) # images that are attacked
 
@@ -239,9 +240,10 @@ def stand_in_folder(root, dataset)->Path: # an image folder
     side = 28 if 'mnist' in dataset else 32
     classes = 100 if dataset == 'cifar100' else 10
     g = np.random.default_rng(0)
+    colours = g.integers(40, 215, (classes, 3))
     for part, n in (('train', 400//classes), ('test', 100//classes)):
         for k in range(classes):
-            colour, d = g.integers(40, 215, 3), root/part/f'{k:03}'
+            colour, d = colours[k], root/part/f'{k:03}'
             d.mkdir(parents=True, exist_ok=True)
             for i in range(n):
                 v = colour + g.integers(-40, 40, (side, side, 3))
