@@ -31,12 +31,13 @@ def measured(
     right, # how many were right, a seed each
     n:int, # of how many
 )->Measured:
-    "Student's interval over seeds, Wilson's if there is one."
+    "Student's interval over seeds; of fewer than three, Wilson's."
     share = 100*np.atleast_1d(right)/n
     if not len(share): raise ValueError("there is no seed to measure")
-    if len(share) == 1:
-        low, high = (100*float(v) for v in wilson(float(share[0])*n/100, n))
-        return Measured(float(share[0]), low, high, 1)
+    if len(share) < 3:
+        low, high = wilson(share*n/100, n)
+        return Measured(float(share.mean()), float(100*low.min()),
+                        float(100*high.max()), len(share))
     m = over_seeds_of(share)
     return Measured(m.mean, max(0., m.low), min(100., m.high), m.seeds)
 
