@@ -199,8 +199,8 @@ def target_flags(p, keep=True):
     add('--n', type=int, help='test images, from the front (default: all)')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--batch_size', type=int, default=None if keep else 500,
-        metavar='N', help='images at a time (default: 500'
-        + (', or what fits into memory)' if keep else ')'))
+        metavar='N', help='images at a time (default: '
+        + ('what fits into memory, at most 1000)' if keep else '500)'))
     add('--seed', type=int, default=0, help='of all random numbers '
         '(default: 0)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")

@@ -142,21 +142,25 @@ def recorded(e, size, seed, records)->dict: # {} if there is none
 QUESTIONS = { # to afd_evaluate: of every seed, or of the first alone
     'every': [('pgd', '--steps', '40', '--restarts', '3'),
               ('autoattack',)],
-    'first': [('table-a2', 'table-a2-scaled')]}
+    'first': [('table-a2', 'table-a2-scaled'),
+              ('autoattack', '--norm', 'l2', '--eps', '0', '2'),
+              ('table-a3', '--n', '100')]} # as many as in the paper
 QUICK = {'every': [('pgd', '--steps', '5')], 'first': [('fgsm', 'ddn',
                                                         '--eps', '.3')]}
 
-def asked(question, recipe, seed=0)->list: # of (Attack, epsilons)
+def asked(question, recipe, n, seed=0)->list: # of (Attack, epsilons, n)
     "What a question to afd_evaluate means for a recipe."
     from afd_nb.cli import Target, planned
     p = argparse.ArgumentParser()
     p.add_argument('attacks', nargs='+')
-    for k, kind in dict(steps=int, restarts=int, eps=float).items():
+    for k, kind in dict(steps=int, restarts=int, n=int, norm=str,
+                        eps=float).items():
         p.add_argument(f'--{k}', type=kind, nargs='+' if k == 'eps' else None)
     a = p.parse_args(question)
-    a.norm, a.seed = None, seed
-    return planned(a, Target('', None, dataset=recipe.dataset,
-                             eps=recipe.eps, norm=recipe.norm))
+    a.seed = seed
+    t = Target('', None, dataset=recipe.dataset, eps=recipe.eps,
+               norm=recipe.norm)
+    return [(*one, a.n or n) for one in planned(a, t)]
 
 def answered(question, recipe, n, rec)->bool:
     "Does a record have all rows of a question?"
@@ -165,7 +169,7 @@ def answered(question, recipe, n, rec)->bool:
              row['eps'], row['n']) for row in rec.get('evaluations', [])}
     return all((one.name, one.norm, json.dumps(
         dict(one.settings, seed=one.seed), sort_keys=True), float(eps), n)
-        in rows for one, epsilons in asked(question, recipe)
+        in rows for one, epsilons, n in asked(question, recipe, n)
         for eps in epsilons)
 
 # %% ../nbs/39_experiments.ipynb #ed8b5a10

@@ -239,7 +239,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         d = x - about.view(wide)
         mean, square = Averaged.apply( # one message
             torch.stack([d.mean(over), d.square().mean(over)]))
-        var, d = square - mean.square(), d - mean.view(wide)
+        var = (square - mean.square()).clamp_min(0) # but for rounding
+        d = d - mean.view(wide)
         mean = about + mean
         with torch.no_grad():
             self.num_batches_tracked += 1
