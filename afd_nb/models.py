@@ -147,6 +147,7 @@ NETWORKS = {'resnet18-mnist': resnet18_mnist, 'resnet18': resnet18,
             'lenet': LeNet, 'small': SmallNet}
 STATS = {'cifar10': ([.4914, .4822, .4465], [.2470, .2435, .2616]),
          'cifar100': ([.5071, .4865, .4409], [.2673, .2564, .2762])}
+STATS['cifar10-jpeg'] = STATS['cifar10']
 
 # %% ../nbs/02_models.ipynb #a70db7e4
 def create_model(

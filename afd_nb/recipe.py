@@ -19,6 +19,7 @@ DEFAULTS = {
                     milestones=(400, 800), augment=True)}
 DEFAULTS |= {'fashion-mnist': DEFAULTS['mnist'],
              'cifar100': DEFAULTS['cifar10'],
+             'cifar10-jpeg': DEFAULTS['cifar10'],
              'folder': DEFAULTS['cifar10']}
 
 # %% ../nbs/08_recipe.ipynb #64c7b6d3

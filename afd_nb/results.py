@@ -18,12 +18,13 @@ from .recipe import DEFAULTS, Recipe, from_json
 from .training import Run
 
 # %% ../nbs/30_results.ipynb #0ef1c3b7
-def shortened(r:Recipe)->list: # names of the fields that are smaller
-    "How a recipe is smaller than the paper's (Table A1; 40 and 20 steps)."
+def shortened(r:Recipe)->list: # names of fields
+    "How a recipe falls short of the paper's (Table A1; 40 and 20 steps)."
     if r.dataset in ('digits', 'folder', 'fashion-mnist'): return []
     full = DEFAULTS[r.dataset]
-    small = [k for k in ('epochs', 'steps') if getattr(r, k) < full[k]]
-    return (['n_train'] if r.n_train else []) + small
+    less = ['n_train'] if r.n_train else []
+    less += [k for k in ('epochs', 'steps') if getattr(r, k) < full[k]]
+    return less + (['network'] if r.network != full['network'] else [])
 
 # %% ../nbs/30_results.ipynb #8b14d1a7
 def make_record(
@@ -132,13 +133,15 @@ def read_record(path)->dict: # as `make_record` made it
 def read_results(
     root='results', # folder of records
     pattern:str='*/*/*.json', # which of them
+    split:str='test', # or 'valid', which choices are made on
 )->pd.DataFrame: # a row per run, attack and eps
-    "All records below `root`, tidy: accuracy with its Wilson interval."
+    "Records below `root`, tidy: accuracy with its Wilson interval."
     rows = []
     for path in sorted(Path(root).glob(pattern)):
         rec = read_record(path)
         r = rec['recipe']
         for e in rec['evaluations']:
+            if e['split'] != split: continue
             low, high = wilson(e['right'], e['n'])
             rows.append(dict(
                 dataset=r['dataset'], method=r['method'], run=path.stem,

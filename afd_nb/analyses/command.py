@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['IMAGES', 'DEFAULT', 'DO', 'Asked', 'text', 'do_sensitivity', 'do_gradients', 'do_dimensions', 'do_tsne',
            'do_discriminator', 'do_angles', 'do_features', 'do_bound', 'do_over_training', 'do_training_strength',
-           'afd_analyse', 'one_of', 'names_of', 'resolved', 'check_special', 'about', 'weights_of', 'open_out',
-           'analyse_command']
+           'afd_analyse', 'resolved', 'check_special', 'about', 'weights_of', 'open_out', 'analyse_command']
 
 # %% ../../nbs/36_analyse.ipynb #439ba7b2
 import argparse, hashlib, sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cli import loaded_targets, plain_errors, target_flags
+from ..cli import (grids_of, loaded_targets, names_of, one_of,
+                        plain_errors, target_flags)
 
 # %% ../../nbs/36_analyse.ipynb #610f9a32
 IMAGES = dict( # name: test images, if --n does not say
@@ -45,8 +45,7 @@ class Asked:
         return self.x[:n], self.y[:n]
     @property
     def kind(self): # whose attack grids: mnist or cifar
-        like = ('digits', 'mnist', 'fashion-mnist')
-        return 'mnist' if self.dataset in like else 'cifar'
+        return grids_of(self.dataset)
     @property
     def radii(self): # norm -> eps
         from afd_nb.analyses.over_training import RADII
@@ -198,25 +197,6 @@ def afd_analyse(argv:list=None):
         analyse_command(a)
 
 # %% ../../nbs/36_analyse.ipynb #3825e2b4
-def one_of(values, what, flag):
-    "The only value there is; ValueError if runs differ or have none."
-    values = {v for v in values if v is not None}
-    if len(values) != 1:
-        raise ValueError(f"the models have {len(values)} different {what}"
-                         + (f": give {flag}" if flag else
-                            "; analyse them one after another"))
-    return values.pop()
-
-def names_of(targets)->list: # one for each
-    "'afd', or 'afd/seed1' where a method comes more than once."
-    methods = [t.run.recipe.method if t.run else t.name for t in targets]
-    names = [m if methods.count(m) == 1 else f'{m}/{t.name}'
-             for m, t in zip(methods, targets)]
-    twice = {n for n in names if names.count(n) > 1}
-    if twice: raise ValueError(f"two runs are called {twice.pop()}")
-    return names
-
-# %% ../../nbs/36_analyse.ipynb #63633b64
 def resolved(a): # Asked, names of analyses
     "Flags to models and images; every error comes here."
     import torch
@@ -248,7 +228,7 @@ def resolved(a): # Asked, names of analyses
     check_special(asked, what)
     return asked, what
 
-# %% ../../nbs/36_analyse.ipynb #e56663a5
+# %% ../../nbs/36_analyse.ipynb #25a0b79a
 def check_special(asked, what):
     "What the analyses of several weights need, before any work."
     from afd_nb.analyses.training_strength import check_runs
@@ -277,7 +257,7 @@ def weights_of(model)->str: # eight hexadecimal digits
         h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:8]
 
-# %% ../../nbs/36_analyse.ipynb #e2788905
+# %% ../../nbs/36_analyse.ipynb #63633b64
 def open_out(out, rows, resume)->list: # names that are done
     "The folder; refuses what holds something else."
     import pandas as pd
@@ -300,7 +280,7 @@ def open_out(out, rows, resume)->list: # names that are done
     out.mkdir(parents=True, exist_ok=True)
     return []
 
-# %% ../../nbs/36_analyse.ipynb #7c16f667
+# %% ../../nbs/36_analyse.ipynb #e2788905
 def analyse_command(a):
     "What `afd_analyse` does, after its flags are read."
     import matplotlib.pyplot as plt
