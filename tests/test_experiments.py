@@ -18,10 +18,11 @@ def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
             'cpu', '--runs', str(tmp_path/'runs')]
     afd_experiment([*call, '--dry-run'])
     assert not (tmp_path/'runs').exists()
-    plan = ['afd_train'] + ['afd_evaluate']*2 + ['afd_diagnose']
-    assert commands(capsys.readouterr().out, 'to do') == 2*plan
+    one = lambda k: ['afd_train'] + ['afd_evaluate']*k + ['afd_diagnose']
+    plan = one(3) + one(2) # AFD is also attacked on held-out images
+    assert commands(capsys.readouterr().out, 'to do') == plan
     afd_experiment(call)
-    assert commands(capsys.readouterr().out, 'to do') == 2*plan
+    assert commands(capsys.readouterr().out, 'to do') == plan
     records = sorted((tmp_path/'runs'/'records'/'cifar100').rglob('*.json'))
     assert [p.parent.name for p in records] == ['afd', 'nt']
     for p in records:
@@ -29,11 +30,13 @@ def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
         assert rec['recipe']['dataset'] == 'folder'
         assert {'pgd', 'fgsm', 'ddn'} <= {
             e['attack'] for e in rec['evaluations']}
+        assert ('valid' in {e['split'] for e in rec['evaluations']}) == (
+            p.parent.name == 'afd')
         assert len(rec['diagnosis']) > 5
     weights = tmp_path/'runs'/'cifar100'/'afd'/'seed0'/'best.safetensors'
     before = weights.stat().st_mtime_ns
     afd_experiment(call) # all is recorded
-    assert commands(capsys.readouterr().out, 'done') == 2*plan
+    assert commands(capsys.readouterr().out, 'done') == plan
     assert weights.stat().st_mtime_ns == before
     rec = json.loads(records[0].read_text()) # as if stopped before ddn
     rec['evaluations'] = [e for e in rec['evaluations']
