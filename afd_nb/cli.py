@@ -402,7 +402,7 @@ def afd_transfer(argv:list=None):
     add = p.add_argument
     add('--out', required=True, metavar='FILE.csv', help='a new file')
     add('--attacks', nargs='+', default=['pgd-linf', 'fgsm'],
-        metavar='NAME', help='of the zoo (default: pgd-linf fgsm)')
+        metavar='NAME', help='of Table A2 (default: pgd-linf fgsm)')
     add('--eps', type=float, help="radius in pixel units (default: the "
         "runs' own)")
     a = p.parse_args(argv)
@@ -414,24 +414,27 @@ def afd_transfer(argv:list=None):
 def transfer_command(a):
     "What `afd_transfer` does, after its flags are read."
     import pandas as pd
-    from afd_nb.attack_zoo import attack, attack_names
+    from afd_nb.attack_zoo import attack, paper_attacks
     from afd_nb.core import check_choice, on_main, write_text
     from afd_nb.transfer import transfer
     out = Path(a.out)
     if out.exists(): raise FileExistsError(f"{out} is there already")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no such folder")
-    for name in a.attacks: check_choice('attack', name, attack_names())
     jobs = loaded_targets(a)
     targets = [t for t, *_ in jobs]
     names, (_, x, y, _) = names_of(targets), jobs[0]
-    one_of([t.dataset for t in targets], 'data sets', '')
+    dataset = one_of([t.dataset for t in targets], 'data sets', '')
+    norm = one_of([t.norm or 'linf' for t in targets], 'norms', '')
     eps = a.eps or one_of([t.eps for t in targets], 'eps', '--eps')
+    known = {r.name: r.settings for r in paper_attacks(
+        grids_of(dataset), 'scaled') if r.attack.norm == norm}
+    for name in a.attacks: check_choice(f'attack in {norm}', name, known)
     models = dict(zip(names, (t.model for t in targets)))
     table = pd.concat([transfer(
-        models, models, x, y, eps=eps, attack=attack(name, seed=a.seed),
-        batch_size=a.batch_size).assign(attack=name, eps=eps)
-        for name in a.attacks])
+        models, models, x, y, eps=eps, batch_size=a.batch_size,
+        attack=attack(name, seed=a.seed, **known[name])
+        ).assign(attack=name, eps=eps) for name in a.attacks])
     on_main(lambda: write_text(out, table.round(6).to_csv(index=False)))
     return table
 

@@ -1,0 +1,115 @@
+"""What the site needs, checked without building it: links, titles, words for
+every figure, mathematics that compiles, a map on every page."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from latex2mathml.converter import convert
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {p.name: nbformat.read(p, 4)
+         for p in sorted((ROOT/'nbs').glob('*.ipynb'))}
+LINK = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)')
+
+
+def prose(nb):
+    "The Markdown cells of a page, without code blocks."
+    return [re.sub(r'```.*?```', '', c.source, flags=re.S)
+            for c in nb.cells if c.cell_type == 'markdown']
+
+
+def anchors(nb):
+    "The ids that headings of a page get."
+    heads = re.findall(r'^#+ (.+)$', '\n'.join(prose(nb)), re.M)
+    return {re.sub(r'[^\w -]', '', h.lower()).strip().replace(' ', '-')
+            for h in heads}
+
+
+def broken(pages):
+    "Links of pages that lead nowhere, as 'page: target'."
+    odd = []
+    for name, nb in pages.items():
+        shown = [str(o.data['text/markdown']) for c in nb.cells
+                 for o in c.get('outputs', [])
+                 if 'text/markdown' in o.get('data', {})]
+        for _, _, to in LINK.findall('\n'.join(prose(nb) + shown)):
+            if re.match(r'https?:|mailto:', to):
+                continue
+            path, _, anchor = to.partition('#')
+            page = pages.get(path or name) or PAGES.get(path)
+            if not (page or (ROOT/'nbs'/path).is_file()) or (
+                    anchor and anchor not in anchors(page)):
+                odd.append(f'{name}: {to}')
+    return odd
+
+
+def test_every_internal_link_and_image_exists():
+    assert not broken(PAGES)
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(
+        '# T\n[a](00_core.ipynb#nowhere) ![b](images/none.svg) [c](#t)')])
+    assert broken({'p.ipynb': page}) == [
+        'p.ipynb: 00_core.ipynb#nowhere', 'p.ipynb: images/none.svg']
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_page_has_title_and_description(name):
+    first, second = PAGES[name].cells[:2]
+    assert re.fullmatch(r'# [^\n]+\n\n> [^\n]+', first.source)
+    assert second.cell_type == 'markdown'
+    if name != 'index.ipynb':
+        assert second.source.startswith('![Where we are in Algorithm 1:')
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_figure_has_words(name):
+    for c in PAGES[name].cells:
+        if c.cell_type == 'markdown':
+            assert all(alt for bang, alt, _ in LINK.findall(c.source)
+                       if bang)
+        elif any('image/png' in o.get('data', {})
+                 for o in c.get('outputs', [])):
+            for flag in ('label: fig-', 'fig-cap: ', 'fig-alt: '):
+                assert f'#| {flag}' in c.source, c.source[:200]
+
+
+def formulas(nb):
+    for text in prose(nb):
+        text = re.sub(r'`[^`]*`', '', text)
+        for m in re.finditer(r'\$\$(.+?)\$\$|\$([^$]+)\$', text, re.S):
+            yield (m[1] or m[2]).strip()
+
+
+def compiled(formula):
+    "MathML of a formula; raises where it is none."
+    if formula.replace(r'\{', '').count('{') != formula.replace(
+            r'\}', '').count('}'):
+        raise ValueError('unbalanced braces')
+    try:
+        text = convert(formula)
+    except Exception as e: # the library's errors have no base of their own
+        raise ValueError(repr(e)) from e
+    if '\\' in text:
+        raise ValueError(f'an unknown command: {text}')
+    return text
+
+
+def test_mathematics_compiles():
+    found = [(n, f) for n, nb in PAGES.items() for f in formulas(nb)]
+    assert len(found) > 100
+    for name, formula in found:
+        try:
+            compiled(formula)
+        except ValueError as e:
+            raise AssertionError(f'{name}: {formula}') from e
+    for bad in (r'\frac{a', r'\epsilno', 'x_{1', r'\left(a', 'x^a^b'):
+        with pytest.raises(ValueError):
+            compiled(bad)
+
+
+def test_maps_are_what_the_tool_draws():
+    done = subprocess.run([sys.executable, ROOT/'tools'/'maps.py',
+                           '--check'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
