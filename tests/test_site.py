@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {p.name: nbformat.read(p, 4)
          for p in sorted((ROOT/'nbs').glob('*.ipynb'))}
 LINK = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)')
+PICTURE = re.compile(r'\[!\[[^\]]*\]\(data:[^)]*\)\]\(([^)\s]+)\)')
 
 
 def prose(nb):
@@ -24,8 +25,10 @@ def prose(nb):
 def anchors(nb):
     "The ids that headings of a page get."
     heads = re.findall(r'^#+ (.+)$', '\n'.join(prose(nb)), re.M)
+    labels = re.findall(r'^#\| label: (\S+)', '\n'.join(
+        c.source for c in nb.cells), re.M)
     return {re.sub(r'[^\w -]', '', h.lower()).strip().replace(' ', '-')
-            for h in heads}
+            for h in heads} | {*labels}
 
 
 def broken(pages):
@@ -35,8 +38,9 @@ def broken(pages):
         shown = [str(o.data['text/markdown']) for c in nb.cells
                  for o in c.get('outputs', [])
                  if 'text/markdown' in o.get('data', {})]
-        for _, _, to in LINK.findall('\n'.join(prose(nb) + shown)):
-            if re.match(r'https?:|mailto:', to):
+        text = '\n'.join(prose(nb) + shown)
+        for to in [m[2] for m in LINK.findall(text)] + PICTURE.findall(text):
+            if re.match(r'https?:|mailto:|data:', to):
                 continue
             path, _, anchor = to.partition('#')
             page = pages.get(path or name) or PAGES.get(path)
@@ -73,6 +77,18 @@ def test_figure_has_words(name):
                  for o in c.get('outputs', [])):
             for flag in ('label: fig-', 'fig-cap: ', 'fig-alt: '):
                 assert f'#| {flag}' in c.source, c.source[:200]
+
+
+def test_gallery_shows_every_figure():
+    out, = [str(o.data['text/markdown'])
+            for c in PAGES['90_gallery.ipynb'].cells
+            for o in c.get('outputs', []) if 'text/markdown' in o.data]
+    made = {f'{name}#{label}' for name, nb in PAGES.items()
+            for c in nb.cells for label in re.findall(
+                r'^#\| label: (\S+)', c.source, re.M)
+            if any('image/png' in o.get('data', {})
+                   for o in c.get('outputs', []))}
+    assert {*PICTURE.findall(out)} == made
 
 
 def formulas(nb):

@@ -3,6 +3,7 @@
 Quarto is not needed: hidden cells and directives are taken out, the rest
 goes through nbconvert.
 """
+import base64
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,18 @@ import nbformat
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
+FIGURES = {} # file -> bytes, filled by `readme`
+
+
+def figure(cell, png: str) -> str:
+    "A figure as a file beside the maps, with its words."
+    said = {k: v.strip().strip('"') for k, _, v in
+            (f.removeprefix('#|').strip().partition(':')
+             for f in cell.metadata['flags'])}
+    path = ROOT/'nbs'/'images'/f"{said['label']}.png"
+    FIGURES[path] = base64.b64decode(png)
+    return (f"![{said['fig-alt']}](nbs/images/{path.name})\n\n"
+            f"*{said['fig-cap']}*")
 
 
 def readme(notebook: Path) -> str:
@@ -23,6 +36,7 @@ def readme(notebook: Path) -> str:
         flags = [l for l in lines if l.startswith('#|')]
         if any('hide' in f or 'include: false' in f for f in flags):
             continue
+        c.metadata['flags'] = flags
         c.source = '\n'.join(l for l in lines if not l.startswith('#|'))
         if any('echo: false' in f for f in flags):
             c.metadata['echo'] = False
@@ -36,14 +50,16 @@ def readme(notebook: Path) -> str:
     for c in nb.cells:
         if c.cell_type == 'code' and c.metadata.get('echo') is False:
             for o in c.outputs:
-                out.append(o['data']['text/markdown'])
+                data = o['data']
+                out.append(data['text/markdown'] if 'text/markdown' in data
+                           else figure(c, data['image/png']))
             continue
         one = nbformat.v4.new_notebook(cells=[c], metadata=nb.metadata)
         text, _ = MarkdownExporter().from_notebook_node(one)
         out.append(text.strip('\n'))
     text = '\n\n'.join(out) + '\n'
     note = '<!-- Made from nbs/index.ipynb by tools/readme.py -->\n\n'
-    text = re.sub(r'\]\(([0-9]\w+\.ipynb)\)', r'](nbs/\1)', text)
+    text = re.sub(r'\]\((\w+\.ipynb)\)', r'](nbs/\1)', text)
     return note + re.sub(r'\n{3,}', '\n\n', text)
 
 
@@ -51,6 +67,10 @@ if __name__ == '__main__':
     want, path = readme(ROOT/'nbs'/'index.ipynb'), ROOT/'README.md'
     if '--check' not in sys.argv:
         path.write_text(want, encoding='utf-8')
-    elif path.read_text(encoding='utf-8') != want:
+        for file, png in FIGURES.items():
+            file.write_bytes(png)
+    elif path.read_text(encoding='utf-8') != want or any(
+            not f.exists() or f.read_bytes() != png
+            for f, png in FIGURES.items()):
         sys.exit('README.md is not what nbs/index.ipynb gives: run '
                  'python tools/readme.py')
