@@ -44,7 +44,10 @@ class AFD(Method):
 
 # %% ../nbs/10_afd.ipynb #fb8cfd73
 @patch
-def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
+def step_classifier(self:AFD,
+    x:Tensor, # clean images (b, c, h, w) in [0, 1]
+    y:Tensor, # labels (b,)
+)->dict: # loss_classifier
     "Descend the cross-entropy of clean images, moving E and Dc."
     loss = F.cross_entropy(self.cast(self.model)(x), y)
     descend(loss, self.opt_EDc)
@@ -52,14 +55,21 @@ def step_classifier(self:AFD, x:Tensor, y:Tensor)->dict:
 
 # %% ../nbs/10_afd.ipynb #10e275d3
 @patch
-def both_features(self:AFD, x:Tensor, x_adv:Tensor):
+def both_features(self:AFD,
+    x:Tensor,     # clean images (b, c, h, w)
+    x_adv:Tensor, # perturbed images (b, c, h, w)
+)->tuple[Tensor, Tensor]:
     "h = E(x) and h_adv = E(x_adv), (b, d) each."
     return on_both(self.cast(self.model.E), x, x_adv,
                    self.recipe.joint_batch)
 
 # %% ../nbs/10_afd.ipynb #d1b62663
 @patch
-def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
+def step_discriminator(self:AFD,
+    h:Tensor,     # clean features (b, d), without gradient
+    h_adv:Tensor, # perturbed features (b, d), without gradient
+    y:Tensor,     # labels (b,)
+)->dict: # loss_discriminator; da_clean, da_adv: shares it tells right
     "Descend Da's side of the game, `da_steps` times, moving Da."
     for _ in range(self.recipe.da_steps):
         clean, adv = self.Da(h, y), self.Da(h_adv, y)
@@ -74,7 +84,10 @@ def step_discriminator(self:AFD, h:Tensor, h_adv:Tensor, y:Tensor)->dict:
 
 # %% ../nbs/10_afd.ipynb #43b80086
 @patch
-def step_embedding(self:AFD, h_adv:Tensor, y:Tensor)->dict:
+def step_embedding(self:AFD,
+    h_adv:Tensor, # perturbed features (b, d), with their graph
+    y:Tensor,     # labels (b,)
+)->dict: # loss_embedding
     "Descend E's side of the game, moving E."
     with frozen(self.Da):
         loss = self.game.embedding(self.Da(h_adv, y))

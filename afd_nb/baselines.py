@@ -21,7 +21,10 @@ class OneLoss(Method):
         self.opt = self.optimizer('EDc', self.model.parameters(),
                                   self.recipe.lr_classifier)
 
-    def loss(self, x:Tensor, y:Tensor)->Tensor: # scalar
+    def loss(self,
+        x:Tensor, # clean images (b, c, h, w) in [0, 1]
+        y:Tensor, # labels (b,)
+    )->Tensor: # scalar
         "What the method minimises."
         raise NotImplementedError
 
@@ -65,7 +68,9 @@ class TRADES(OneLoss):
             raise ValueError("TRADES climbs its own divergence by PGD; "
                              f"attack={self.recipe.attack!r} is no use")
 
-    def attack(self, x:Tensor)->Tensor: # x_adv
+    def attack(self,
+        x:Tensor, # clean images (b, c, h, w) in [0, 1]
+    )->Tensor: # x_adv
         "The recipe's PGD on the divergence from the model's own word."
         with frozen(self.model), torch.no_grad(): z = self.model(x)
         noise = draw(torch.randn, x.shape, self.generator,
@@ -84,7 +89,13 @@ def sensitivity_loss(
     h:Tensor,     # clean features (b, d)
     h_adv:Tensor, # perturbed features (b, d)
 )->Tensor: # scalar
-    "S_e, the mean Euclidean distance between features (Sec. 3.2)."
+    """S_e, the mean Euclidean distance between features (Sec. 3.2).
+
+    Examples
+    --------
+    >>> sensitivity_loss(torch.tensor([[3., 4.]]), torch.zeros(1, 2))
+    tensor(5.)
+    """
     return (h - h_adv).norm(dim=1).mean()
 
 # %% ../nbs/11_baselines.ipynb #995c9776

@@ -23,21 +23,23 @@ from torch import Tensor, nn
 class World:
     "The processes that work together, and which of them this is."
     rank:int=0 # 0 is the main one: it writes files and shows progress
-    size:int=1
+    size:int=1 # how many there are
 
     @property
     def main(self)->bool: return self.rank == 0
-    def rows(self, n:int)->slice: # as even as can be, in order
+    def rows(self,
+        n:int, # rows of the whole batch
+    )->slice:  # as even as can be, in order
         "The part of n rows that is this process's."
         return slice(n*self.rank//self.size, n*(self.rank + 1)//self.size)
 
-def world()->World:
+def world()->World: # alone: rank 0 of 1
     "As `accelerate launch` or `notebook_launcher` started it."
     if int(os.environ.get('WORLD_SIZE', 1)) == 1: return World()
     s = launched()
     return World(s.process_index, s.num_processes)
 
-def launched():
+def launched(): # an accelerate.PartialState
     "Accelerate's word on this process: its device, rank and so on."
     from accelerate import PartialState
     return PartialState(cpu=not torch.cuda.is_available())
@@ -53,13 +55,17 @@ def mean_over(
     for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
         t.copy_(part.view_as(t))
 
-def gathered(value)->list: # of every process, by rank
+def gathered(
+    value,  # any Python object that pickles
+)->list: # of every process, by rank
     "What each process has, as a list everywhere; any Python object."
     if world().size == 1: return [value]
     from accelerate.utils import gather_object
     return gather_object([value])
 
-def on_main(f): # what f gives, everywhere
+def on_main(
+    f, # a function without arguments
+): # what f gives, everywhere
     "Call `f()` in the main process; its answer or its error is everybody's."
     answer = error = None
     if world().main:
@@ -99,7 +105,15 @@ if os.environ.get('IN_TEST'): torch.set_num_threads(1)
 def seeded(
     seed:int, # any integer
 ):
-    "Inside, global random numbers start from `seed`; then all is put back."
+    """Inside, global random numbers start from `seed`; then all is put back.
+
+    Examples
+    --------
+    >>> with seeded(0): a = torch.rand(3)
+    >>> with seeded(0): b = torch.rand(3)
+    >>> a.equal(b)
+    True
+    """
     numpy_state, python_state = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng():
@@ -115,7 +129,14 @@ def generator(
     seed:int,       # any integer
     device='cpu',   # where the numbers will be drawn
 )->torch.Generator: # its own stream, tied to nothing else
-    "A generator that starts from `seed`."
+    """A generator that starts from `seed`.
+
+    Examples
+    --------
+    >>> torch.rand(2, generator=generator(0)).equal(
+    ...     torch.rand(2, generator=generator(0)))
+    True
+    """
     return torch.Generator(device).manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #6b559017
@@ -130,9 +151,9 @@ def draw(
     f,           # torch.rand or torch.randn
     shape:tuple, # (b, …)
     generator=None, # a torch.Generator, a Share, None: the global one
-    **kw,        # device, dtype
+    **kw,        # of f: device, dtype
 )->Tensor: # (b, …)
-    "Random numbers by `generator`."
+    "Random numbers by `generator`; ValueError if a share has other rows."
     if not isinstance(generator, Share):
         return f(shape, generator=generator, **kw)
     s = generator
@@ -147,7 +168,16 @@ def draw(
 def frozen(
     *models:nn.Module, # put into eval mode, no gradients for parameters
 ):
-    "Lend `models` to an attack; modes and flags always come back."
+    """Lend `models` to an attack; modes and flags always come back.
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 3).train()
+    >>> with frozen(net): net.training, net.weight.requires_grad
+    (False, False)
+    >>> net.training, net.weight.requires_grad
+    (True, True)
+    """
     modules = [m for model in models if isinstance(model, nn.Module)
                for m in model.modules()]
     params = [p for m in modules for p in m.parameters(recurse=False)]
@@ -179,11 +209,17 @@ def write_whole(
         if os.path.exists(tmp): os.remove(tmp)
 
 # %% ../nbs/00_core.ipynb #9c5781b7
-def write_text(path, text:str):
+def write_text(
+    path,     # of the file
+    text:str, # what it shall hold, as UTF-8
+):
     "Write `text` to `path`, whole or not at all."
     with write_whole(path) as tmp: tmp.write_text(text, encoding='utf-8')
 
-def write_json(path, value):
+def write_json(
+    path,  # of the file
+    value, # fit for JSON
+):
     "Write `value` as JSON to `path`, whole or not at all."
     write_text(path, json.dumps(value, indent=1) + '\n')
 
@@ -191,7 +227,7 @@ def write_json(path, value):
 def check_images(
     x:Tensor, # images (b, c, h, w) in [0, 1], floating point
 )->Tensor: # x itself
-    "Refuse anything that is not a batch of finite images in [0, 1]."
+    "Refuse, by ValueError or TypeError, what is no batch of images in [0, 1]."
     if not isinstance(x, Tensor):
         raise TypeError(f"images must be a torch tensor, "
                         f"got {type(x).__name__}")
@@ -215,7 +251,7 @@ def check_labels(
     n:int=None,          # how many labels there must be
     n_classes:int=None,  # labels must be below it
 )->Tensor: # y itself
-    "Refuse labels that are not `n` integers in [0, n_classes)."
+    "Refuse, by ValueError or TypeError, labels not `n` in [0, n_classes)."
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
         raise TypeError("labels must be an int64 tensor, got "
                         f"{getattr(y, 'dtype', type(y).__name__)}")
@@ -229,15 +265,41 @@ def check_labels(
     return y
 
 # %% ../nbs/00_core.ipynb #d0383b9b
-def check_choice(what:str, value, choices):
-    "Refuse a `value` that is not among `choices`; `what` names it."
+def check_choice(
+    what:str, # names it in the error
+    value,    # what was chosen
+    choices,  # what there is to choose from
+): # value itself
+    """Refuse a `value` that is not among `choices`: ValueError.
+
+    Examples
+    --------
+    >>> check_choice('norm', 'l3', ['linf', 'l2'])
+    Traceback (most recent call last):
+    ValueError: norm='l3' is unknown; choose from l2, linf
+    """
     if value not in choices:
         raise ValueError(f"{what}={value!r} is unknown; choose from "
                          f"{', '.join(map(str, sorted(choices)))}")
     return value
 
-def check_number(what:str, value, low, *, above:bool=False, high=math.inf):
-    "Refuse a number below `low` (if `above`: up to it) or over `high`."
+def check_number(
+    what:str, # names it in the error
+    value,    # a finite number
+    low,      # the least that is allowed
+    *, above:bool=False, # `low` itself is too little
+    high=math.inf,       # the most that is allowed
+): # value itself
+    """Refuse a number outside of [`low`, `high`]: ValueError.
+
+    Examples
+    --------
+    >>> check_number('eps', .3, 0)
+    0.3
+    >>> check_number('steps', 0, 1)
+    Traceback (most recent call last):
+    ValueError: steps=0 must be >= 1
+    """
     sign, ok = ('>', value > low) if above else ('>=', value >= low)
     if not (ok and value <= high and math.isfinite(value)):
         top = f' and <= {high}' if high < math.inf else ''
@@ -253,8 +315,10 @@ METHODS = {
                    ls=(0, (5, 1, 1, 1, 1, 1))),
     'afd':    dict(label='AFD', color='#EE6677', marker='P', ls='-')}
 
-def method_style(method:str)->dict:
-    "Matplotlib keywords (label, color, marker, ls) of a training method."
+def method_style(
+    method:str, # of `METHODS`; any other is drawn black
+)->dict: # label, color, marker, ls, ms, lw
+    "Matplotlib keywords of a training method."
     plain = dict(label=method, color='#000000', marker='x', ls='-')
     return dict(METHODS.get(method, plain), ms=4, lw=1.5)
 

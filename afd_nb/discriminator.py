@@ -48,13 +48,21 @@ def fresh_discriminator(
     h:Tensor,      # clean features (n, d), without gradient
     h_adv:Tensor,  # perturbed features (n, d) of the same images
     y:Tensor,      # labels (n,)
-    n_classes:int,
-    *, steps:int=300,
+    n_classes:int, # labels are below it
+    *, steps:int=300, # of Adam
     batch_size:int=None, # images a step; None: all of them
     seed:int=0,    # of weights and batches
     watch:Callable=None, # called with (step, Da), from step 0 on
 )->Callable: # Da(h, y) -> logits (b,), positive for clean
-    "A discriminator trained on frozen features, by Adam."
+    """A discriminator trained on frozen features, by Adam.
+
+    Examples
+    --------
+    >>> h, y = torch.randn(64, 4), torch.zeros(64).long()
+    >>> Da = fresh_discriminator(h + 3, h - 3, y, 1, steps=50)
+    >>> (Da(h + 3, y) > 0).all().item(), (Da(h - 3, y) < 0).all().item()
+    (True, True)
+    """
     check_number('steps', steps, 0)
     d, scale = h.shape[1], h.std().clamp_min(1e-6)
     with seeded(seed):

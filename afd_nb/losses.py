@@ -18,7 +18,13 @@ from .core import draw
 # %% ../nbs/04_losses.ipynb #5c384ab0
 @dataclass(frozen=True)
 class Game:
-    "Two losses: Da's of clean and perturbed logits, E's of perturbed ones."
+    """Two losses: Da's of clean and perturbed logits, E's of perturbed ones.
+
+    Examples
+    --------
+    >>> round(GAMES['softplus'].embedding(torch.zeros(3)).item(), 4) # log 2
+    0.6931
+    """
     discriminator:Callable # (clean (b,), perturbed (b,)) -> scalar
     embedding:Callable     # (perturbed (b,)) -> scalar
 
@@ -53,6 +59,12 @@ def kl(
     z:Tensor,     # logits of the clean images (b, classes): p
     z_adv:Tensor, # logits of the perturbed images (b, classes): q
 )->Tensor: # (b,), >= 0
-    "KL(p || q) an example, from logits (TRADES' regulariser)."
+    """KL(p || q) an example, from logits (TRADES' regulariser).
+
+    Examples
+    --------
+    >>> kl(torch.tensor([[0., 0.]]), torch.tensor([[0., 0.]]))
+    tensor([0.])
+    """
     return F.kl_div(z_adv.log_softmax(1), z.log_softmax(1),
                     reduction='none', log_target=True).sum(1)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradients', 'fosc', 'Through', 'climbable',
-           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis', 'row',
-           'Trials', 'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive',
-           'no_features', 'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
+           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis',
+           'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'no_features', 'by_autoattack',
+           'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
 
 # %% ../nbs/13_masking.ipynb #1b5b901c
 import math, textwrap, warnings
@@ -30,7 +30,9 @@ from .models import features_of
 # %% ../nbs/13_masking.ipynb #fd0cd00a
 class Connected(nn.Module):
     "`model`, with a gradient of zero where autograd finds no path."
-    def __init__(self, model):
+    def __init__(self,
+        model:nn.Module, # images -> logits
+    ):
         super().__init__()
         self.model = model
     def forward(self, x):
@@ -38,14 +40,23 @@ class Connected(nn.Module):
     @property
     def features(self): return self.model.features
 
-def connected(model, x)->nn.Module:
+def connected(
+    model:nn.Module, # images -> logits
+    x:Tensor,        # images (b, c, h, w); the first is passed
+)->nn.Module:
     "`model`, or `Connected` if autograd finds no way back to `x`."
     with frozen(model), torch.enable_grad():
         z = model(x[:1].clone().requires_grad_())
     return model if z.requires_grad else Connected(model)
 
 # %% ../nbs/13_masking.ipynb #65010023
-def input_gradients(model, x, y, loss=cross_entropy, size=500)->Tensor:
+def input_gradients(
+    model:nn.Module, # images -> logits
+    x:Tensor,        # images (n, c, h, w) in [0, 1]
+    y:Tensor,        # labels (n,)
+    loss:Callable=cross_entropy, # (logits, y) -> (b,)
+    size:int=500,    # images at a time
+)->Tensor: # (n, c, h, w)
     "Gradient of each example's loss by its pixels, like `x`."
     out = []
     model = connected(model, x)
@@ -57,14 +68,31 @@ def input_gradients(model, x, y, loss=cross_entropy, size=500)->Tensor:
             out.append(torch.autograd.grad(each, xb)[0])
     return torch.cat(out)
 
-def zero_gradients(model, x, y)->float: # in [0, 1]
+def zero_gradients(
+    model:nn.Module, # images -> logits
+    x:Tensor,        # images (n, c, h, w) in [0, 1]
+    y:Tensor,        # labels (n,)
+)->float: # in [0, 1]
     "Share of examples whose input gradient is zero everywhere."
     g = input_gradients(model, x, y).flatten(1)
     return (g == 0).all(1).double().mean().item()
 
 # %% ../nbs/13_masking.ipynb #5ca43641
-def fosc(x_adv, x, g, eps, norm='linf')->Tensor: # (b,) in [0, 1]
-    "What is left to climb at `x_adv`, 0 at a maximum; NaN where g is 0."
+def fosc(
+    x_adv:Tensor,    # where an attack stopped, (b, c, h, w)
+    x:Tensor,        # centre of the ball, (b, c, h, w)
+    g:Tensor,        # gradient of the loss at x_adv
+    eps:float,       # radius in pixel units
+    norm:str='linf', # of eps; the box counts in Linf only
+)->Tensor: # (b,) in [0, 1]
+    """What is left to climb at `x_adv`, 0 at a maximum; NaN where g is 0.
+
+    Examples
+    --------
+    >>> x, g = torch.full((1, 1, 1, 2), .5), torch.tensor([[[[1., -1.]]]])
+    >>> [fosc(v, x, g, .25).item() for v in (x + .25*g, x, x - .25*g)]
+    [0.0, 0.5, 1.0]
+    """
     at = ((x_adv - x)*g).flatten(1).sum(1)
     if norm == 'linf':
         lo, hi = ((x + s*eps).clamp(0, 1) - x for s in (-1, 1))
@@ -79,16 +107,30 @@ def fosc(x_adv, x, g, eps, norm='linf')->Tensor: # (b,) in [0, 1]
 # %% ../nbs/13_masking.ipynb #1168cadd
 class Through(nn.Module):
     "`f(x)` in place of a model's logits, with the model's parameters."
-    def __init__(self, model, f): super().__init__(); self.model, self.f = model, f
+    def __init__(self,
+        model:nn.Module, # whose modes and parameters attacks see
+        f:Callable,      # images -> what is climbed, (b, d)
+    ):
+        super().__init__()
+        self.model, self.f = model, f
     def forward(self, x): return self.f(x)
 
-def climbable(model)->Callable: # images -> (b, d)
+def climbable(
+    model:nn.Module, # with features(x)
+)->Callable: # images -> (b, d)
     "The model's features, differentiable even where they are not."
     f = features_of(model)
     return lambda x: f(x) + 0*x.flatten(1).sum(1, keepdim=True)
 
-def feature_attack(model, x, y, *, eps, norm='linf', steps=40,
-                   generator=None)->Tensor: # x_adv
+def feature_attack(
+    model:nn.Module, # images -> logits, with features(x)
+    x:Tensor,        # images (b, c, h, w) in [0, 1]
+    y:Tensor,        # labels (b,)
+    *, eps:float,    # radius in pixel units
+    norm:str='linf', # of eps
+    steps:int=40,    # of PGD
+    generator:torch.Generator=None, # draws the start
+)->Tensor: # x_adv
     "Maximise ||E(x') - E(x)||_2 by PGD."
     f = climbable(model)
     with frozen(model), torch.no_grad(): h = f(x)
@@ -96,8 +138,15 @@ def feature_attack(model, x, y, *, eps, norm='linf', steps=40,
     return pgd(Through(model, f), x, y, eps=eps, norm=norm,
                steps=steps, generator=generator, loss=away)
 
-def rescaled_attack(model, x, y, *, eps, norm='linf', steps=40,
-                    generator=None)->Tensor: # x_adv
+def rescaled_attack(
+    model:nn.Module, # images -> logits
+    x:Tensor,        # images (b, c, h, w) in [0, 1]
+    y:Tensor,        # labels (b,)
+    *, eps:float,    # radius in pixel units
+    norm:str='linf', # of eps
+    steps:int=40,    # of PGD
+    generator:torch.Generator=None, # draws the start
+)->Tensor: # x_adv
     "PGD on logits of unit spread."
     def f(x):
         z = model(x)
@@ -106,15 +155,30 @@ def rescaled_attack(model, x, y, *, eps, norm='linf', steps=40,
                generator=generator, early_stop=True)
 
 # %% ../nbs/13_masking.ipynb #d1fc7422
-def train_discriminator(model, x, x_adv, y, *, steps=300, seed=0):
+def train_discriminator(
+    model:nn.Module, # images -> logits, with features(x)
+    x:Tensor,        # clean images (n, c, h, w)
+    x_adv:Tensor,    # perturbed ones, like x
+    y:Tensor,        # labels (n,)
+    *, steps:int=300, # of Adam
+    seed:int=0,      # of Da's weights
+)->Callable: # Da(h, y) -> logits (b,), positive for clean
     "A fresh Da that tells E(x) from E(x_adv), by Adam on all of them."
     with frozen(model), torch.no_grad():
         h, h_adv = map(features_of(model), (x, x_adv))
         classes = model(x[:1]).shape[1]
     return fresh_discriminator(h, h_adv, y, classes, steps=steps, seed=seed)
 
-def discriminator_attack(model, x, y, *, eps, Da, norm='linf', steps=40,
-                         generator=None)->Tensor: # x_adv
+def discriminator_attack(
+    model:nn.Module, # images -> logits, with features(x)
+    x:Tensor,        # images (b, c, h, w) in [0, 1]
+    y:Tensor,        # labels (b,)
+    *, eps:float,    # radius in pixel units
+    Da:Callable,     # (h, y) -> logits (b,), positive for clean
+    norm:str='linf', # of eps
+    steps:int=40,    # of PGD
+    generator:torch.Generator=None, # draws the start
+)->Tensor: # x_adv
     "Maximise cross-entropy plus S(Da(E(x'), y)) by PGD."
     with frozen(model), torch.no_grad(): c = model(x[:1]).shape[1]
     f = climbable(model)
@@ -227,7 +291,9 @@ def takes_norm(name)->bool:
         'pgd', 'fgsm', 'square', 'autoattack')
 
 # %% ../nbs/13_masking.ipynb #4f15b1fa
-def by_gradient(d)->list:
+def by_gradient(
+    d:Trials, # the model, the images, PGD on them
+)->list: # of rows
     "Zero gradients; a single step."
     with frozen(d.model), torch.no_grad():
         right = torch.cat([d.model(xb).argmax(1) for xb in
@@ -238,14 +304,18 @@ def by_gradient(d)->list:
                 n=d.n)]
 
 # %% ../nbs/13_masking.ipynb #ee899f20
-def by_black_box(d)->list:
+def by_black_box(
+    d:Trials, # the model, the images, PGD on them
+)->list: # of rows
     "Square, which only sees logits."
     e = d.run('square', queries=d.queries)
     return [row('black-box beats white-box', d.drop(e),
                 f'{d.queries} queries', d.n)]
 
 # %% ../nbs/13_masking.ipynb #29cf74de
-def by_effort(d)->list:
+def by_effort(
+    d:Trials, # the model, the images, PGD on them
+)->list: # of rows
     "No bound; more steps; more restarts."
     n = d.x[0].numel()
     everything = dict(linf=1., l2=math.sqrt(n), l1=float(n))[d.norm]
@@ -260,7 +330,9 @@ def by_effort(d)->list:
             row('more restarts', d.drop(often), n=d.n)]
 
 # %% ../nbs/13_masking.ipynb #0ec21161
-def by_stationarity(d)->list:
+def by_stationarity(
+    d:Trials, # the model, the images, PGD on them
+)->list: # of rows
     "FOSC where PGD failed, at the last points of one that runs on."
     stands = torch.from_numpy(d.base.robust[:, 1]).to(d.x.device)
     if not stands.any():
@@ -276,7 +348,9 @@ def by_stationarity(d)->list:
                 f'{len(known)} images')]
 
 # %% ../nbs/13_masking.ipynb #a40cffb7
-def by_adaptive(d)->list:
+def by_adaptive(
+    d:Trials, # the model, the images, PGD on them
+)->list: # of rows
     "The attacks made for AFD, against a second PGD."
     rows = [d.made_for('rescaled logits', rescaled_attack)]
     lacks = no_features(d.model, d.x)
@@ -292,7 +366,10 @@ def by_adaptive(d)->list:
     return [d.made_for('feature attack', feature_attack),
             d.made_for('discriminator attack', with_da)] + rows
 
-def no_features(model, x)->str: # '' if it has them
+def no_features(
+    model:nn.Module, # images -> logits
+    x:Tensor,        # images (b, c, h, w); the first two are passed
+)->str: # '' if it has them
     "Why features cannot be attacked."
     f = getattr(model, 'features', None)
     if not callable(f): return 'the model has no .features(x)'
@@ -302,7 +379,9 @@ def no_features(model, x)->str: # '' if it has them
     return ''
 
 # %% ../nbs/13_masking.ipynb #4aa599a9
-def by_autoattack(d)->list:
+def by_autoattack(
+    d:Trials, # the model, the images, PGD on them
+)->list: # of rows
     "AutoAttack: its gap, its Square, its flags."
     names = ('PGD-AutoAttack gap', 'Square after white-box',
              'AutoAttack flags')
@@ -356,8 +435,13 @@ def diagnose(
     return Diagnosis(rows)
 
 # %% ../nbs/13_masking.ipynb #488b3808
-def diagnosis_effort(n:int, autoattack:dict=None, steps:int=40,
-                     queries:int=1000, norm:str='linf')->int:
+def diagnosis_effort(
+    n:int,                # images
+    autoattack:dict=None, # its settings; None: standard
+    steps:int=40,         # of PGD
+    queries:int=1000,     # of Square
+    norm:str='linf',      # of eps
+)->int: # at most
     "Units that `diagnose` reports to `progress`."
     plan = [('fgsm', {}), ('square', dict(queries=queries)),
             ('pgd', dict(steps=max(100, steps))),
@@ -393,7 +477,11 @@ def loss_surface(
         right=(z.argmax(1) == y).cpu()))
 
 # %% ../nbs/13_masking.ipynb #0eee211f
-def plot_surface(surface:pd.DataFrame, ax=None, title=''):
+def plot_surface(
+    surface:pd.DataFrame, # of `loss_surface`
+    ax=None,      # axes; None makes a figure
+    title:str='', # of the axes
+): # the axes
     "A map of `loss_surface`; the line is where the answer changes."
     if ax is None: ax = plt.subplots(figsize=(2.6, 2.3))[1]
     grid = lambda k: surface.pivot(index='across', columns='along',

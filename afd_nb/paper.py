@@ -20,18 +20,26 @@ from .evaluation import wilson
 @dataclass(frozen=True)
 class Measured:
     "A share in percent, or another number, with its 95 % interval."
-    mean:float
-    low:float
-    high:float
-    seeds:int
+    mean:float # over seeds
+    low:float  # of the interval
+    high:float # of the interval
+    seeds:int  # how many trainings
     def __str__(self):
         return f'{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]'
 
 def measured(
     right, # how many were right, a seed each
     n:int, # of how many
-)->Measured:
-    "Student's interval over seeds; of fewer than three, Wilson's."
+)->Measured: # in percent, within [0, 100]
+    """Student's interval over seeds; of fewer than three, Wilson's.
+
+    Examples
+    --------
+    >>> print(measured([25], 100)) # Wilson's
+    25.0 [17.5, 34.3]
+    >>> print(measured([80, 90, 100], 100)) # 90 ± 4.303*10/sqrt(3)
+    90.0 [65.2, 100.0]
+    """
     share = 100*np.atleast_1d(right)/n
     if not len(share): raise ValueError("there is no seed to measure")
     if len(share) < 3:
@@ -41,8 +49,16 @@ def measured(
     m = over_seeds_of(share)
     return Measured(m.mean, max(0., m.low), min(100., m.high), m.seeds)
 
-def over_seeds_of(values)->Measured: # two or more
-    "Student's interval of a mean over trainings, in the values' own unit."
+def over_seeds_of(
+    values, # a training each, two or more
+)->Measured: # in the values' own unit
+    """Student's interval of a mean over trainings.
+
+    Examples
+    --------
+    >>> print(over_seeds_of([1., 2., 3.])) # 2 ± 4.303/sqrt(3)
+    2.0 [-0.5, 4.5]
+    """
     v = np.asarray(values, float)
     half = student.ppf(.975, len(v) - 1)*v.std(ddof=1)/math.sqrt(len(v))
     mean = float(v.mean())
@@ -58,7 +74,16 @@ def mark(
     paper_beside:float=None, # the paper's number for what it is held against
     ours_beside:Measured=None, # and ours
 )->str: # of MARKS; '' if the paper has no number
-    "What a cell comes to."
+    """What a cell comes to.
+
+    Examples
+    --------
+    >>> mark(30., Measured(25., 17.5, 34.3, 1)) # in the interval
+    '●'
+    >>> low, high = Measured(25., 20., 30., 1), Measured(45., 40., 50., 1)
+    >>> mark(60., high, 35., low) # not so high, but above, as in the paper
+    '◐'
+    """
     if paper is None or math.isnan(paper): return ''
     if ours is None: return '–'
     if ours.low <= paper <= ours.high: return '●'
@@ -70,15 +95,34 @@ def mark(
     return '◐' if apart else '○'
 
 # %% ../nbs/40_paper.ipynb #18e9fc20
-def cell(paper, ours, sd=None, *beside)->str:
-    "A table's cell: the paper's number, ours with interval, the mark."
+def cell(
+    paper:float,    # the paper's number, in percent, or NaN
+    ours:Measured,  # None: not run
+    sd:float=None,  # the paper's ±; None or NaN: it has none
+    *beside,        # of `mark`: what both are held against
+)->str:
+    """A table's cell: the paper's number, ours with interval, the mark.
+
+    Examples
+    --------
+    >>> cell(30., Measured(25., 17.5, 34.3, 1), .4)
+    '30 ± 0.4 / 25.0 [17.5, 34.3] ●'
+    """
     if paper is None or math.isnan(paper):
         return f'— / {ours}' if ours else ''
     p = f'{paper:g}' + (f' ± {sd:g}' if sd and not math.isnan(sd) else '')
     return f'{p} / {ours or "—"} {mark(paper, ours, *beside)}'
 
-def counted(marks)->str: # '3 ●, 2 ○'
-    "How many of each mark, in words."
+def counted(
+    marks, # of `MARKS`; '' does not count
+)->str:
+    """How many of each mark, in words.
+
+    Examples
+    --------
+    >>> counted(['●', '○', '●', ''])
+    '2 reproduced, 1 not reproduced (of 3)'
+    """
     marks = [m for m in marks if m]
     return ', '.join(f'{marks.count(k)} {v}' for k, v in MARKS.items()
                      if k in marks) + f' (of {len(marks)})'
@@ -88,7 +132,7 @@ LABELS = {'NT': 'nt', 'AT': 'at', 'TRADES': 'trades', 'AFD': 'afd'}
 
 def printed(
     table:str, # table1, table2, tableA3, tableA4, tableA5, tableA6
-    root='../results',
+    root='../results', # folder of records; the paper's are in paper/
 )->pd.DataFrame: # as the paper prints it
     "A table of the paper; ValueError if there is none of that name."
     found = sorted((Path(root)/'paper').glob(f'{table}_*.csv'))
@@ -98,10 +142,13 @@ def printed(
 
 def ours(
     results:pd.DataFrame, # of `read_results`
-    dataset:str, method:str, attack:str, eps:float,
+    dataset:str, # as `load_data` has it
+    method:str, # of the training
+    attack:str, # its name
+    eps:float,  # radius in pixel units
     n:int=1000, # test images
     **about,    # other columns: norm, settings, …
-)->Measured: # None: not run
+)->Measured: # None: not run; ValueError where a seed has two rows
     "What was recorded of a method under an attack, over its plain seeds."
     t = results
     about = dict(dataset=dataset, method=method, attack=attack, eps=eps, n=n,

@@ -4,10 +4,8 @@
 
 # %% auto #0
 __all__ = ['REGISTRY', 'HOMES', 'lr_factor', 'Method', 'method', 'get_method', 'optimizer', 'perturb', 'cast', 'descend',
-           'on_both', 'update_average', 'accuracy', 'shared', 'validate', 'Run', 'versions', 'device_name', 'Loop',
-           'loop_state', 'load_loop_state', 'epoch_file', 'save_loop', 'read_state', 'only_begun', 'open_folder',
-           'start_loop', 'train_epoch', 'finish_epoch', 'check_data', 'fit', 'run_epochs', 'tensorboard', 'end_run',
-           'load_run', 'load_epochs']
+           'on_both', 'update_average', 'accuracy', 'shared', 'validate', 'Run', 'Loop', 'loop_state', 'start_loop',
+           'train_epoch', 'fit', 'load_run', 'load_epochs']
 
 # %% ../nbs/09_training.ipynb #4102d537
 import dataclasses, importlib, importlib.util, json, math, platform
@@ -36,7 +34,14 @@ def lr_factor(
     r:Recipe, # schedule, milestones, gamma, epochs
     t:float,  # epochs done, with fractions
 )->float: # in [0, 1]
-    "What every learning rate is multiplied by at time `t` (Table A1)."
+    """What every learning rate is multiplied by at time `t` (Table A1).
+
+    Examples
+    --------
+    >>> r = Recipe(epochs=4, schedule='cosine')
+    >>> lr_factor(r, 0), lr_factor(r, 2), lr_factor(r, 4)
+    (1.0, 0.5, 0.0)
+    """
     if r.schedule == 'cosine':
         return .5*(1 + math.cos(math.pi*t/r.epochs))
     if r.schedule == 'constant': return 1.
@@ -49,7 +54,7 @@ class Method:
 
     def __init__(self,
         model:Classifier,  # E and Dc
-        recipe:Recipe,
+        recipe:Recipe,     # of the training
         generator:torch.Generator, # on the model's device
     ):
         self.model, self.recipe = model, recipe
@@ -58,7 +63,10 @@ class Method:
         self.setup()
 
     def setup(self): "Make players and optimisers."
-    def step(self, x:Tensor, y:Tensor)->dict: # name -> 0-d tensor
+    def step(self,
+        x:Tensor, # images (b, c, h, w) in [0, 1]
+        y:Tensor, # labels (b,)
+    )->dict: # name -> 0-d tensor
         "Learn from one batch."
         raise NotImplementedError
 
@@ -67,20 +75,28 @@ REGISTRY = {}
 HOMES = {'afd': 'afd_nb.afd', **dict.fromkeys(
     ('nt', 'at', 'trades', 'rm'), 'afd_nb.baselines')}
 
-def method(name:str):
+def method(
+    name:str, # for `Recipe.method`; one that is known is replaced
+): # decorator of a class
     "Class decorator that registers a `Method` under `name`."
     def register(cls):
         REGISTRY[name] = cls
         return cls
     return register
 
-def get_method(name:str)->type:
+def get_method(
+    name:str, # 'nt', 'at', 'trades', 'rm', 'afd', or one of your own
+)->type: # the class; ValueError if there is none
     "The method called `name`; the package's own are imported for it."
     if name in HOMES: importlib.import_module(HOMES[name])
     return REGISTRY[check_choice('method', name, {*REGISTRY, *HOMES})]
 
 # %% ../nbs/09_training.ipynb #2eea487c
-def optimizer(self:Method, name:str, params, lr:float):
+def optimizer(self:Method,
+    name:str, # its key in `self.optimizers`
+    params,   # what it moves
+    lr:float, # before the schedule
+)->torch.optim.SGD:
     "SGD over `params` by the recipe, kept under `name` for a resume."
     r = self.recipe
     opt = torch.optim.SGD(params, lr, r.momentum,
@@ -92,8 +108,9 @@ Method.optimizer = optimizer
 
 # %% ../nbs/09_training.ipynb #7c2f75c7
 def perturb(self:Method,
-    x:Tensor, y:Tensor, # a batch
-    **settings,         # over the recipe's, e.g. loss=
+    x:Tensor,   # images (b, c, h, w) in [0, 1]
+    y:Tensor,   # labels (b,)
+    **settings, # over the recipe's, e.g. loss=
 )->Tensor: # x_adv
     "x' <- pi(x, eps): the recipe's attack on the model as it is."
     r = self.recipe
@@ -160,12 +177,20 @@ def update_average(
 # %% ../nbs/09_training.ipynb #a29c0419
 def accuracy(
     model:nn.Module,    # images -> logits
-    x:Tensor, y:Tensor, # images and labels
+    x:Tensor,           # images (n, c, h, w) in [0, 1]
+    y:Tensor,           # labels (n,)
     attack=None,        # (model, x, y, generator) -> x_adv; None is clean
-    batch_size:int=500,
+    batch_size:int=500, # images at a time
     generator:torch.Generator=None, # for the attack
 )->float: # share that is right, in [0, 1]
-    "Accuracy in eval mode, on batches that all processes share."
+    """Accuracy in eval mode, on batches that all processes share.
+
+    Examples
+    --------
+    >>> x, y = torch.eye(3)[:, None, None], torch.tensor([0, 1, 0])
+    >>> round(accuracy(nn.Flatten(), x, y), 3)
+    0.667
+    """
     right, w = 0, world()
     with frozen(model):
         for xb, yb in zip(x.split(batch_size), y.split(batch_size)):
@@ -177,16 +202,20 @@ def accuracy(
                 right += (model(xb).argmax(1) == yb).sum()
     return sum(gathered(right.item()))/len(y)
 
-def shared(g:torch.Generator, n:int): # a generator for attacks
+def shared(
+    g:torch.Generator, # in the same state in every process
+    n:int,             # rows of a whole batch
+): # a generator for attacks
     "`g`, or this process's share of it in batches of n."
     w = world()
     return g if w.size == 1 else Share(g, n, w.rows(n))
 
 # %% ../nbs/09_training.ipynb #5184191c
 def validate(
-    model:nn.Module,
-    x:Tensor, y:Tensor, # the validation split
-    r:Recipe,           # eps, norm, valid_steps
+    model:nn.Module, # images -> logits
+    x:Tensor,        # images (n, c, h, w) of the validation split
+    y:Tensor,        # their labels (n,)
+    r:Recipe,        # eps, norm, valid_steps
 )->dict: # valid_clean, valid_robust in [0, 1]
     "Clean and robust accuracy on the held-out images."
     g = generator(0, x.device)
@@ -201,7 +230,7 @@ def validate(
 class Run:
     "What `fit` gives and `load_run` reads."
     path:Path             # the folder, or None
-    recipe:Recipe
+    recipe:Recipe         # it was trained by
     model:Classifier      # the best weights by validation, eval mode
     history:pd.DataFrame  # a row an epoch
     record:dict           # versions, device, seconds, best epoch
@@ -226,18 +255,20 @@ def device_name(device:torch.device)->str:
 @dataclass
 class Loop:
     "A training under way: the loop's own state, and how to keep it."
-    recipe:Recipe
-    method:Method
+    recipe:Recipe     # of the training
+    method:Method     # with model, players and optimisers
     mean:Classifier   # what is validated: averaged weights or the model
     generators:dict   # name -> generator
     history:list      # a dict an epoch
     best:dict         # weights of the best epoch
-    best_epoch:int = 0
-    seconds:float = 0.
-    steps:int = 0
+    best_epoch:int = 0   # counted from 1; 0: none yet
+    seconds:float = 0.   # in epochs that are done
+    steps:int = 0     # mini-batches that are done
     keep:int = 0      # weights of every so many epochs stay; 0 is off
 
-def loop_state(l:Loop)->dict:
+def loop_state(
+    l:Loop, # between two epochs
+)->dict: # for `torch.save`
     "Everything the next epoch depends on, as tensors and plain values."
     m = l.method
     return dict(
@@ -337,7 +368,11 @@ def open_folder(
     write_text(out/'recipe.json', to_json(r) + '\n')
 
 # %% ../nbs/09_training.ipynb #4fd9c11a
-def start_loop(r:Recipe, data:Data, device)->Loop:
+def start_loop(
+    r:Recipe,  # dataset, network, seed, …
+    data:Data, # its shape and number of classes
+    device:torch.device, # where the model goes
+)->Loop: # with no epoch done
     "Model, method and generators of a recipe, before the first step."
     mean, std = STATS.get(r.dataset, (0., 1.))
     build = lambda: create_model(
@@ -354,7 +389,7 @@ def start_loop(r:Recipe, data:Data, device)->Loop:
 
 # %% ../nbs/09_training.ipynb #42a38909
 def train_epoch(
-    l:Loop,
+    l:Loop,      # its method and generators move on
     split,       # training images
     tick=None,   # called after every batch
 )->dict: # mean of each number that the method reports
@@ -417,7 +452,7 @@ def check_data(r:Recipe, data:Data):
 
 # %% ../nbs/09_training.ipynb #d4c4e6a9
 def fit(
-    recipe:Recipe,
+    recipe:Recipe,      # what decides the result
     data:Data=None,     # None: what the recipe names
     *, out=None,        # folder of the run; None keeps it in memory
     resume:bool=False,  # go on with the run in `out`
@@ -427,7 +462,16 @@ def fit(
     progress=None,      # a bar? None: in a terminal; or a function to
                         # call after every batch
 )->Run: # with the best weights by validation
-    "Train by `recipe`. The same recipe and seed gives the same weights."
+    """Train by `recipe`. The same recipe and seed gives the same weights.
+
+    Examples
+    --------
+    >>> r = Recipe(dataset='digits', method='nt', n_train=256, epochs=1,
+    ...            valid_steps=1, network='lenet')
+    >>> run = fit(r, device='cpu', progress=False)
+    >>> len(run.history), run.finished, run.record['best_epoch']
+    (1, True, 1)
+    """
     r, device = recipe, as_device(str(device))
     get_method(r.method)
     if resume and out is None:
@@ -504,7 +548,21 @@ def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
 )->Run: # with the best weights so far
-    "The run in `path`; errors name the file that is missing or torn."
+    """The run in `path`; errors name the file that is missing or torn.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> r = Recipe(dataset='digits', method='nt', n_train=256, epochs=1,
+    ...            valid_steps=1, network='lenet')
+    >>> with tempfile.TemporaryDirectory() as d:
+    ...     run = fit(r, out=d, device='cpu', progress=False)
+    ...     again = load_run(d)
+    >>> again.recipe == r
+    True
+    >>> again.model.Dc.weight.equal(run.model.Dc.weight)
+    True
+    """
     path = Path(path)
     if not (path/'recipe.json').is_file():
         raise FileNotFoundError(f"{path} is not a run: it has no "

@@ -27,12 +27,23 @@ def transfer(
     *, eps:float,    # radius in pixel units, > 0
     attack='pgd-linf', # as for `evaluate`
     norm:str=None,   # of eps; None: the attack's own, else Linf
-    batch_size:int=500,
+    batch_size:int=500, # images at a time
     seed:int=None,   # of the attack's random numbers; None: 0
     progress:Callable=None, # called with units: `effort` a source
     **settings,      # of the attack
 )->pd.DataFrame: # source, target, right, n, accuracy, low, high, failed
-    "Accuracy of every target under every source's attack (Table A4)."
+    """Accuracy of every target under every source's attack (Table A4).
+
+    Examples
+    --------
+    >>> from torch import eye, nn, tensor
+    >>> x, y = eye(3)[:, None, None], tensor([0, 1, 2])
+    >>> nets = dict(plain=nn.Flatten(), shy=nn.Sequential(
+    ...     nn.Flatten(), nn.Softmax(1))) # the same answers
+    >>> t = transfer(nets, nets, x, y, eps=.6, attack='fgsm')
+    >>> t.accuracy.tolist()
+    [0.0, 0.0, 0.0, 0.0]
+    """
     check_number('eps', eps, 0, above=True)
     a, _ = check_evaluation(x, y, attack, [eps], norm, batch_size, seed,
                             settings)
@@ -58,12 +69,17 @@ def transfer(
     return pd.DataFrame(rows)
 
 # %% ../nbs/14_transfer.ipynb #2150fce3
-def matrix(df:pd.DataFrame)->pd.DataFrame: # source x target
+def matrix(
+    df:pd.DataFrame, # of `transfer`
+)->pd.DataFrame: # source x target
     "`transfer`'s table as a matrix of accuracies."
     return df.pivot(index='source', columns='target', values='accuracy'
         ).reindex(df.source.unique())[list(df.target.unique())]
 
-def plot_transfer(df:pd.DataFrame, ax=None):
+def plot_transfer(
+    df:pd.DataFrame, # of `transfer`
+    ax=None, # axes; None makes a figure
+): # the axes
     "The matrix in percent; white-box cells are framed."
     m = matrix(df)
     if ax is None:

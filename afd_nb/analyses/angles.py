@@ -21,10 +21,19 @@ from ..core import (check_choice, check_images, check_labels,
 
 # %% ../../nbs/27_angles.ipynb #03ed02e9
 def angle(
-    a, b,            # (n, d) each
+    a,               # (n, d)
+    b,               # (n, d)
     tiny:float=1e-4, # a length up to this is zero
 ): # (n,) radians in [0, pi], NaN where a or b is zero
-    "The angle between the rows of a and b."
+    """The angle between the rows of a and b.
+
+    Examples
+    --------
+    >>> a = torch.tensor([[1., 0.], [1., 0.], [0., 0.]])
+    >>> b = torch.tensor([[2., 0.], [0., 5.], [1., 1.]])
+    >>> (angle(a, b)/math.pi).tolist() # a zero has none
+    [0.0, 0.5, nan]
+    """
     a, b = a.double(), b.double()
     none = (a.norm(dim=1) <= tiny) | (b.norm(dim=1) <= tiny)
     u, v = F.normalize(a), F.normalize(b)
@@ -32,14 +41,20 @@ def angle(
     return torch.where(none, torch.nan, out)
 
 # %% ../../nbs/27_angles.ipynb #de1c35b3
-def random_signs(model, x, y, *, eps, generator=None):
+def random_signs(
+    model,        # not looked at
+    x,            # images (b, c, h, w) in [0, 1]
+    y,            # not looked at
+    *, eps:float, # how far, pixel units
+    generator:torch.Generator=None, # tosses the coins
+): # x_adv
     "Every pixel up or down by eps, by the toss of a coin."
     up = torch.rand(x.shape, generator=generator, device=x.device) < .5
     return (x + eps*(2.*up - 1)).clamp(0, 1)
 
 def angle_attacks(
     dataset:str='mnist', # whose radii: mnist, cifar, digits
-    seed:int=0,
+    seed:int=0,          # of every attack; PGD again has the next one
     radii:dict=None,     # norm -> eps, in place of those
 )->list: # of (name, Attack, eps); the first is what the others are held to
     "PGD-Linf, PGD again, Table A2's others, random signs."
@@ -56,10 +71,11 @@ def angle_attacks(
 # %% ../../nbs/27_angles.ipynb #e9be4733
 def angles(
     model,     # classifier with features(x), or `features_of(…)`
-    x, y,      # images (n, c, h, w) in [0, 1], labels (n,)
+    x,         # images (n, c, h, w) in [0, 1]
+    y,         # labels (n,)
     *, attacks, # (name, Attack, eps), such as `angle_attacks('mnist')`;
                # the first is the reference
-    batch_size:int=500,
+    batch_size:int=500, # images at a time
 )->pd.DataFrame: # attack, norm, eps, image, angle, length
        # (radians; length of the perturbation over that of E(x))
     "Angle of each attack's feature perturbation to the first's (Table A7)."
@@ -100,7 +116,7 @@ def angles_summary(
 # %% ../../nbs/27_angles.ipynb #6d1d6fa4
 def plot_angles(
     table:pd.DataFrame, # of `angles`, with or without `method`
-):
+): # the figure
     "A row an attack: mean angle by method, bars hold the middle half."
     if 'method' not in table: table = table.assign(method='model')
     names, methods = list(table.attack.unique()[1:]), table.method.unique()

@@ -23,10 +23,12 @@ from ..evaluation import wilson
 
 # %% ../../nbs/29_bound.ipynb #d43b6fb4
 def told_apart(
-    h, h_adv, # features (n, d) of the same n images, clean and perturbed
+    h,        # features (n, d) of clean images
+    h_adv,    # of the same images, perturbed
     y=None,   # labels (n,) that the domain classifier sees; None: none
     *, linear:bool=False, # logistic regression in place of Da
-    steps:int=600, seed:int=0,
+    steps:int=600, # of Da
+    seed:int=0,    # of halves, weights, batches
 ): # test half (m,), right about clean (m,), right about perturbed (m,)
     "Train a domain classifier on half of the images, test the other."
     learn, test = halves(len(h), seed)
@@ -46,13 +48,34 @@ def told_apart(
         def clean(v): return Da(v[test], y[test]) > 0
     return test, clean(h), ~clean(h_adv)
 
-def h_divergence(h, h_adv, y=None, **settings)->float: # in [0, 2]
-    "Empirical H-divergence, by a trained domain classifier (Sec. 6.4)."
+def h_divergence(
+    h,      # features (n, d) of clean images
+    h_adv,  # of the same images, perturbed
+    y=None, # labels (n,) that the domain classifier sees; None: none
+    **settings, # of `told_apart`: linear, steps, seed
+)->float: # in [0, 2]
+    """Empirical H-divergence, by a trained domain classifier (Sec. 6.4).
+
+    Examples
+    --------
+    >>> h = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    >>> h_divergence(h + 3, h - 3, linear=True)
+    2.0
+    """
     _, clean, perturbed = told_apart(h, h_adv, y, **settings)
     return divergence_of(clean, perturbed)
 
-def divergence_of(clean, perturbed)->float: # in [0, 2]
-    "2 (1 - sum of both error rates), from who is right; at least 0."
+def divergence_of(
+    clean,     # is the domain classifier right about clean? bool (m,)
+    perturbed, # and about perturbed? bool (m,)
+)->float: # in [0, 2]
+    """2 (1 - sum of both error rates), from who is right; at least 0.
+
+    Examples
+    --------
+    >>> divergence_of(torch.ones(4).bool(), torch.arange(4) < 2)
+    1.0
+    """
     right = int(clean.sum() + perturbed.sum())/len(clean)
     return max(0., 2*(right - 1))
 
@@ -62,14 +85,26 @@ def vc_term(
     m:int,       # examples of each domain
     delta:float=.05, # the bound holds with probability 1 - delta
 )->float: # >= 0
-    "4 sqrt((2 d log(2m) + log(2/delta))/m), Sec. 6.4."
+    """4 sqrt((2 d log(2m) + log(2/delta))/m), Sec. 6.4.
+
+    Examples
+    --------
+    >>> round(vc_term(65, 1000), 2) # 64 features, 1,000 images: vacuous
+    3.99
+    """
     check_number('vc_dim', vc_dim, 1)
     check_number('m', m, 1)
     check_number('delta', delta, 0, above=True, high=1)
     return 4*math.sqrt((2*vc_dim*math.log(2*m) + math.log(2/delta))/m)
 
 # %% ../../nbs/29_bound.ipynb #ad376bb3
-def ideal_error(h, h_adv, y, learn, test)->float: # in [0, 2]
+def ideal_error(
+    h,     # clean features (n, d), on the CPU
+    h_adv, # perturbed features (n, d), on the CPU
+    y,     # labels (n,)
+    learn, # indices to fit on; 10,000 at most count
+    test,  # indices to test on
+)->float: # in [0, 2]
     "Sum of both errors of a linear classifier trained on both domains."
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -84,10 +119,14 @@ def ideal_error(h, h_adv, y, learn, test)->float: # in [0, 2]
 
 # %% ../../nbs/29_bound.ipynb #37cb86da
 def bound_from(
-    h, h_adv,   # features (n, d)
+    h,          # features (n, d) of clean images
+    h_adv,      # of the same images, perturbed
     y,          # labels (n,)
-    right, right_adv, # is the decoder right? (n,) bool
-    *, delta:float=.05, steps:int=600, seed:int=0,
+    right,      # is the decoder right about clean? bool (n,)
+    right_adv,  # and about perturbed? bool (n,)
+    *, delta:float=.05, # the bound holds with probability 1 - delta
+    steps:int=600, # of the domain classifier
+    seed:int=0, # of halves, weights, batches
 )->pd.DataFrame: # a row 'pooled', then one a class
     "The bound's terms beside the measured error."
     h, h_adv, y = h.cpu(), h_adv.cpu(), y.cpu()
@@ -121,12 +160,15 @@ def bound_from(
 # %% ../../nbs/29_bound.ipynb #ac4e2813
 def bound(
     model,       # classifier with features(x), or `features_of(…)`
-    x, y,        # images (n, c, h, w) in [0, 1], labels (n,)
+    x,           # images (n, c, h, w) in [0, 1]
+    y,           # labels (n,)
     *, eps:float, # radius in pixel units
-    attack='pgd', norm:str=None,
+    attack='pgd', # a name of the zoo, or an `Attack`
+    norm:str=None, # of eps; None: the attack's own, else Linf
     delta:float=.05, # the bound holds with probability 1 - delta
     steps:int=600,   # of the domain classifier
-    seed:int=0, batch_size:int=500,
+    seed:int=0,  # of attack, halves, weights, batches
+    batch_size:int=500, # images at a time
     **settings,  # of the attack
 )->pd.DataFrame: # see `bound_from`
     "The bound of Section 6.4 beside the error under an attack."
@@ -147,7 +189,7 @@ def bound(
 # %% ../../nbs/29_bound.ipynb #96ad10d0
 def bound_in_words(
     table:pd.DataFrame, # of `bound`, of one model
-)->str:
+)->str: # a sentence or two
     "What the pooled bound is, and whether it says anything."
     r = table[table.about == 'pooled'].iloc[0]
     rest = '' if r.says == 'says something' else (
@@ -161,7 +203,7 @@ def bound_in_words(
 # %% ../../nbs/29_bound.ipynb #e586a3bb
 def plot_bound(
     table:pd.DataFrame, # of `bound`, with or without `method`
-):
+): # the figure
     "The terms stacked, the measured error on them; above 1 is vacuous."
     if 'method' not in table: table = table.assign(method='model')
     t = table[table.about == 'pooled']

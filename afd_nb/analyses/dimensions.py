@@ -47,10 +47,21 @@ def spectrum(
 # %% ../../nbs/22_dimensions.ipynb #e8256914
 def dimensions(
     model,   # with features(x), or `features_of(model, layer)`
-    x, y=None, # images (n, c, h, w) in [0, 1]; labels are not looked at
-    *, batch_size:int=500,
+    x,       # images (n, c, h, w) in [0, 1], two or more
+    y=None,  # labels, which are not looked at
+    *, batch_size:int=500, # images at a time
 )->pd.DataFrame: # component, variance, cumulative, units, width, n
-    "The PCA spectrum of the features and their number in use (Table A5)."
+    """The PCA spectrum of the features and their number in use (Table A5).
+
+    Examples
+    --------
+    >>> from afd_nb.models import features_of
+    >>> pixels = features_of(torch.nn.Sequential(torch.nn.Flatten()), '0')
+    >>> x = torch.zeros(4, 1, 1, 3) # three pixels, of which one varies
+    >>> x[:, 0, 0, 0] = torch.tensor([0., 1., 0., 1.])
+    >>> dimensions_summary(dimensions(pixels, x)).values.tolist()
+    [[1, 1, 3, 4]]
+    """
     f = as_features(model)
     check_images(x)
     check_number('batch_size', batch_size, 1)
@@ -79,8 +90,8 @@ def dimensions_summary(
 def plot_dimensions(
     table:pd.DataFrame, # of `dimensions`, with or without `method`
     share:float=.99,    # the line
-    ax=None,
-):
+    ax=None,            # axes; None makes a figure
+): # the axes
     "What the components leave unexplained, and where 99 % is reached."
     if ax is None: ax = plt.subplots(figsize=(4.8, 3.2))[1]
     if 'method' not in table: table = table.assign(method='model')

@@ -21,7 +21,14 @@ from ..evaluation import wilson
 def co_trained(
     history:pd.DataFrame, # of an AFD run
 )->pd.DataFrame: # epoch, side, accuracy
-    "Accuracy of the co-trained Da by epoch (Fig. A5)."
+    """Accuracy of the co-trained Da by epoch (Fig. A5); else ValueError.
+
+    Examples
+    --------
+    >>> history = pd.DataFrame(dict(epoch=[1], da_clean=[.9], da_adv=[.6]))
+    >>> co_trained(history).values.tolist()
+    [[1, 'clean', 0.9], [1, 'perturbed', 0.6]]
+    """
     if 'da_clean' not in history:
         raise ValueError("this run had no discriminator: its history lacks "
                          "da_clean")
@@ -31,13 +38,20 @@ def co_trained(
         ).reset_index(drop=True)
 
 # %% ../../nbs/24_discriminator_curves.ipynb #efdbe479
-def halves(n:int, seed:int): # two tensors of indices
+def halves(
+    n:int,    # images, 4 or more; else ValueError
+    seed:int, # draws the halves
+): # two tensors of indices
     "A random half of n images, and the rest."
     if n < 4: raise ValueError(f"{n} images cannot be halved")
     i = torch.randperm(n, generator=generator(seed))
     return i[:n//2], i[n//2:]
 
-def standardised(h, h_adv, learn): # h, h_adv
+def standardised(
+    h,     # clean features (n, d)
+    h_adv, # perturbed features (n, d)
+    learn, # indices of the teaching half
+): # h, h_adv
     "Each feature centred and scaled by both domains' teaching half."
     both = torch.cat([h[learn], h_adv[learn]])
     spread = both.std(0)
@@ -46,14 +60,23 @@ def standardised(h, h_adv, learn): # h, h_adv
 
 # %% ../../nbs/24_discriminator_curves.ipynb #2365719c
 def fresh(
-    h, h_adv,   # features (n, d) of clean and perturbed images
+    h,          # features (n, d) of clean images
+    h_adv,      # of the same images, perturbed
     y,          # labels (n,)
-    n_classes:int,
+    n_classes:int, # labels are below it
     *, steps:int=600, # of Adam, 256 images each
     every:int=50,     # how often the test half is looked at
     seed:int=0,       # of halves, weights, batches
 )->pd.DataFrame: # step, side, accuracy, low, high, n
-    "Accuracy of a fresh Da on held-out images while it learns."
+    """Accuracy of a fresh Da on held-out images while it learns.
+
+    Examples
+    --------
+    >>> h, y = torch.randn(64, 4), torch.zeros(64).long()
+    >>> t = fresh(h + 3, h - 3, y, 1, steps=50) # far apart
+    >>> t[t.step == 50][['side', 'accuracy', 'n']].values.tolist()
+    [['clean', 1.0, 32], ['perturbed', 1.0, 32]]
+    """
     learn, test = halves(len(y), seed)
     (h, h_adv), rows = standardised(h, h_adv, learn), []
     def watch(step, Da):
@@ -74,12 +97,16 @@ def fresh(
 # %% ../../nbs/24_discriminator_curves.ipynb #2b7ddd59
 def discriminator_curves(
     model,       # classifier with features(x), or `features_of(…)`
-    x, y,        # images (n, c, h, w) in [0, 1], labels (n,)
+    x,           # images (n, c, h, w) in [0, 1]
+    y,           # labels (n,)
     *, eps:float, # radius in pixel units
-    attack='pgd', norm:str=None,
+    attack='pgd', # a name of the zoo, or an `Attack`
+    norm:str=None, # of eps; None: the attack's own, else Linf
     history=None, # of an AFD run: adds the co-trained Da
     epochs:dict=None, # epoch -> model: a fresh Da for each of them
-    steps:int=600, seed:int=0, batch_size:int=500,
+    steps:int=600, # of each fresh Da
+    seed:int=0,  # of attack, halves, weights, batches
+    batch_size:int=500, # images at a time
     **settings,  # of the attack
 )->pd.DataFrame: # who, epoch, step, side, accuracy, low, high, n
     "Accuracy of co-trained and of fresh discriminators (Fig. A5)."
@@ -99,8 +126,15 @@ def discriminator_curves(
     return t.reindex(columns='who epoch step side accuracy low high n'
                      .split())
 
-def frozen_features(model, x, y, attack, eps, batch_size):
-    "h, h_adv (n, d) on the CPU, and the number of classes."
+def frozen_features(
+    model,     # classifier with features(x), or `features_of(…)`
+    x,         # images (n, c, h, w) in [0, 1]
+    y,         # labels (n,)
+    attack,    # an `Attack`
+    eps:float, # radius in pixel units
+    batch_size:int, # images at a time
+)->tuple: # h, h_adv (n, d), number of classes
+    "Features on the CPU, and how many logits there are."
     both = [(h.cpu(), h_adv.cpu()) for h, h_adv in
             pairs(model, x, y, attack, eps, batch_size)]
     f = classifier_of(model)
@@ -110,7 +144,7 @@ def frozen_features(model, x, y, attack, eps, batch_size):
 # %% ../../nbs/24_discriminator_curves.ipynb #ce2c8dc1
 def plot_discriminator_curves(
     table:pd.DataFrame, # of `discriminator_curves`, with or without `method`
-):
+): # the figure
     "Left: over the training (Fig. A5). Right: a fresh Da on the last model."
     if 'method' not in table: table = table.assign(method='model')
     fig, (a, b) = plt.subplots(1, 2, figsize=(7.6, 3.3), sharey=True)

@@ -20,13 +20,23 @@ def log_odds(
     z, # logits (b, classes)
     i, # a class for each row (b,)
 ): # (b,)
-    "log l_i/(1 - l_i), from logits."
+    """log l_i/(1 - l_i), from logits.
+
+    Examples
+    --------
+    >>> log_odds(torch.tensor([[2., -1.]]), torch.tensor([0]))
+    tensor([3.])
+    """
     own = z.gather(1, i[:, None])
     others = z.scatter(1, i[:, None], -torch.inf)
     return own[:, 0] - others.logsumexp(1)
 
-def class_gradient(model, x, i):
-    "Gradient of the log-odds of class i by the pixels, like x."
+def class_gradient(
+    model, # images -> logits
+    x,     # images (b, c, h, w)
+    i,     # a class for each image (b,)
+): # like x
+    "Gradient of the log-odds of class i by the pixels."
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         return torch.autograd.grad(log_odds(model(x), i).sum(), x)[0]
@@ -34,11 +44,20 @@ def class_gradient(model, x, i):
 # %% ../../nbs/28_features.ipynb #90b702ce
 def walk(
     model,  # images -> logits
-    x, i,   # images (b, c, h, w) in [0, 1], classes to climb (b,)
+    x,      # images (b, c, h, w) in [0, 1]
+    i,      # classes to climb (b,)
     *, steps:int=100, # how many
     step_size:float=.2, # Euclidean length of each, pixel units
 ): # moved, first gradient: like x
-    "Climb the likelihood of class i in small steps (Fig. A7)."
+    """Climb the likelihood of class i in small steps (Fig. A7).
+
+    Examples
+    --------
+    >>> model = lambda x: torch.cat([x, -x], 1).flatten(1) # 2 classes
+    >>> x, i = torch.full((1, 1, 1, 1), .25), torch.tensor([0])
+    >>> walk(model, x, i, steps=2, step_size=.25)[0].item()
+    0.75
+    """
     check_images(x); check_labels(i, len(x))
     check_number('steps', steps, 1)
     check_number('step_size', step_size, 0, above=True)
@@ -55,8 +74,10 @@ def walk(
 # %% ../../nbs/28_features.ipynb #85a2fc9a
 def features(
     model,      # images -> logits
-    x, y,       # images (n, c, h, w) in [0, 1], labels (n,); few
-    *, steps:int=100, step_size:float=.2, # of `walk`
+    x,          # images (n, c, h, w) in [0, 1]; few
+    y,          # labels (n,)
+    *, steps:int=100, # of `walk`
+    step_size:float=.2, # of `walk`
     seed:int=0, # draws the other class
 )->pd.DataFrame: # image, label, toward, target, before, after, channel,
                  # row, column, original, moved, gradient
@@ -86,7 +107,7 @@ def features(
 # %% ../../nbs/28_features.ipynb #fe4a42a2
 def plot_features(
     table:pd.DataFrame, # of `features`, with or without `method`
-):
+): # the figure
     "A row a method; each image moved two ways, with its gradients."
     if 'method' not in table: table = table.assign(method='model')
     methods, images = table.method.unique(), table.image.unique()

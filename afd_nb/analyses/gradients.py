@@ -30,8 +30,11 @@ def logit_products(
     return z.detach().double(), J@J.transpose(1, 2)
 
 # %% ../../nbs/21_gradients.ipynb #3053e972
-def likelihood_norms(z, G): # (b, classes), (b, classes, classes)
-    "||grad l_i||_2 of every class, (b, classes), float64."
+def likelihood_norms(
+    z, # logits (b, classes)
+    G, # as from `logit_products`, (b, classes, classes)
+): # (b, classes), float64
+    "||grad l_i||_2 of every class."
     l = z.softmax(1)
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     others = l@(1 - eye)
@@ -40,8 +43,12 @@ def likelihood_norms(z, G): # (b, classes), (b, classes, classes)
     return l*(v@G*v).sum(2).clamp_min(0).sqrt()
 
 # %% ../../nbs/21_gradients.ipynb #4596c57a
-def boundary(z, G, y): # as from `logit_products`; labels (b,)
-    "L2 distance to the nearest boundary to first order (b,)."
+def boundary(
+    z, # logits (b, classes)
+    G, # as from `logit_products`, (b, classes, classes)
+    y, # labels (b,)
+): # (b,), negative where the answer is wrong
+    "L2 distance to the nearest boundary to first order."
     row = y[:, None, None]
     own = G.gather(1, row.expand(-1, 1, z.shape[1]))[:, 0] # G[t, j]
     tt = own.gather(1, y[:, None])
@@ -53,10 +60,20 @@ def boundary(z, G, y): # as from `logit_products`; labels (b,)
 # %% ../../nbs/21_gradients.ipynb #67926f0e
 def gradients(
     model,  # images -> logits
-    x, y,   # images (n, c, h, w) in [0, 1], labels (n,)
-    *, batch_size:int=250,
+    x,      # images (n, c, h, w) in [0, 1]
+    y,      # labels (n,)
+    *, batch_size:int=250, # images at a time
 )->pd.DataFrame: # target, likelihood, mean, log_mean, boundary, n
-    "Mean input-gradient norms of each likelihood by target class (Fig. 4)."
+    """Mean input-gradient norms of each likelihood by target class (Fig. 4).
+
+    Examples
+    --------
+    >>> model = lambda x: torch.cat([x, -x], 1).flatten(1) # l_0 = s(2x)
+    >>> x, y = torch.zeros(1, 1, 1, 1), torch.tensor([0])
+    >>> t = gradients(model, x, y) # s' = 1/4 at 0, times 2
+    >>> t[t.target == 0]['mean'].tolist()
+    [0.5, 0.5]
+    """
     check_images(x); check_labels(y, len(x))
     check_number('batch_size', batch_size, 1)
     model, sums = classifier_of(model), None
@@ -98,7 +115,7 @@ def gradients_summary(
 # %% ../../nbs/21_gradients.ipynb #32f80fae
 def plot_gradients(
     table:pd.DataFrame, # of `gradients`, with or without `method`
-):
+): # the figure
     "The matrices of log mean gradient norms (Fig. 4 right)."
     if 'method' not in table: table = table.assign(method='model')
     groups = list(table.groupby('method', sort=False))

@@ -23,7 +23,13 @@ def attacks_at(
     dataset:str='mnist', # whose radii: mnist, cifar, digits
     radii:dict=None,     # norm -> eps, in place of those
 )->list: # of (Attack, (0, eps)), Table A2's eight with scaled steps
-    "Table A2's attacks at one eps each, for `evaluate_all`."
+    """Table A2's attacks at one eps each, for `evaluate_all`.
+
+    Examples
+    --------
+    >>> [(a.name, eps[1]) for a, eps in attacks_at('mnist')][:3]
+    [('fgsm', 0.3), ('pgd-l1', 10.0), ('pgd-l2', 2.0)]
+    """
     radii = radii or RADII[check_choice('dataset', dataset, RADII)]
     kind = 'cifar' if dataset == 'cifar' else 'mnist'
     rows = [r.attack for r in paper_attacks(kind, 'scaled')]
@@ -32,7 +38,8 @@ def attacks_at(
 # %% ../../nbs/25_over_training.ipynb #860361fd
 def over_training(
     epochs:dict,  # epoch -> model, from `load_epochs`
-    x, y,         # images (n, c, h, w) in [0, 1], labels (n,)
+    x,            # images (n, c, h, w) in [0, 1]
+    y,            # labels (n,)
     *, attacks,   # for `evaluate_all`, such as `attacks_at('mnist')`
     **more,       # of `evaluate`: store, batch_size, …
 )->pd.DataFrame: # epoch, then the columns of `tidy`
@@ -49,8 +56,8 @@ def over_training(
 # %% ../../nbs/25_over_training.ipynb #5c53ae3b
 def plot_over_training(
     table:pd.DataFrame, # of `over_training`, with or without `method`
-    columns:int=4,
-):
+    columns:int=4,      # panels a row
+): # the figure
     "A panel an attack, accuracy against epoch (Fig. A4)."
     if 'method' not in table: table = table.assign(method='model')
     clean = table[table.eps == 0].drop_duplicates(['method', 'epoch'])

@@ -22,25 +22,42 @@ from ..models import Features, features_of
 def represent(
     model:nn.Module, # with features(x), or `features_of(model, 'layer')`
     x:Tensor,        # images (n, c, h, w) in [0, 1]
-    batch_size:int=500,
+    batch_size:int=500, # images at a time
 )->Tensor: # h (n, d) float32, on the CPU
-    "E(x) of all images."
+    """E(x) of all images.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> h = represent(features_of(net, '0'), torch.rand(5, 1, 2, 2))
+    >>> h.shape # what the first layer gives
+    torch.Size([5, 4])
+    """
     f = as_features(model)
     check_number('batch_size', batch_size, 1)
     with frozen(f), torch.no_grad():
         return torch.cat([f(xb).cpu() for xb in
                           check_images(x).split(batch_size)])
 
-def as_features(model)->Features:
+def as_features(
+    model:nn.Module, # with features(x), or a `Features`
+)->Features: # images -> (b, d); ValueError if there are none
     "`model` itself if it is a `Features`, else its `features`."
     return model if isinstance(model, Features) else features_of(model)
 
-def classifier_of(model)->nn.Module: # images -> logits
+def classifier_of(
+    model:nn.Module, # a classifier, or a `Features` of one
+)->nn.Module: # images -> logits
     "The classifier that a `Features` looks into, or `model` itself."
     return model.model if isinstance(model, Features) else model
 
 # %% ../../nbs/18_representations.ipynb #f92c832c
-def attack_called(name, norm=None, seed=0, **settings)->Attack:
+def attack_called(
+    name,          # of the zoo, a function, or an `Attack`
+    norm:str=None, # of eps; None: the attack's own, else Linf
+    seed:int=0,    # of its random numbers
+    **settings,    # of the attack; ValueError with an `Attack`
+)->Attack:
     "An `Attack`; PGD does not stop when an image is fooled."
     if isinstance(name, Attack):
         if settings or norm not in (None, name.norm) or seed not in (
@@ -53,10 +70,11 @@ def attack_called(name, norm=None, seed=0, **settings)->Attack:
 
 def pairs(
     model:nn.Module, # images -> logits, with features
-    x:Tensor, y:Tensor, # images (n, c, h, w) in [0, 1], labels (n,)
-    attack:Attack,
+    x:Tensor,        # images (n, c, h, w) in [0, 1]
+    y:Tensor,        # labels (n,)
+    attack:Attack,   # of the classifier
     eps:float,       # radius in pixel units
-    batch_size:int=500,
+    batch_size:int=500, # images at a time
 ): # yields (h, h_adv), (b, d) each
     "Features of clean and perturbed images, a batch at a time."
     f = as_features(model)
@@ -70,7 +88,8 @@ def pairs(
 def on_each(
     analysis,    # f(model, *args, **settings) -> DataFrame
     models:dict, # 'afd' or 'afd/seed1' -> model
-    *args, **settings,
+    *args,       # of the analysis: x, y
+    **settings,  # of the analysis
 )->pd.DataFrame: # the rows of all, with a first column `method`
     "One analysis on every model."
     tables = [analysis(m, *args, **settings).assign(method=k)
@@ -94,7 +113,8 @@ def run_style(
 def save_analysis(
     fig,                # a matplotlib figure
     table:pd.DataFrame, # what it shows
-    out, name:str,      # OUT/NAME.png, .svg and .csv
+    out,                # a folder that is there
+    name:str,           # OUT/NAME.png, .svg and .csv
 ):
     "Write a figure as PNG and SVG, with its data beside it."
     out = Path(out)

@@ -20,23 +20,44 @@ from .representations import (attack_called, pairs,
 from ..core import check_number
 
 # %% ../../nbs/20_sensitivity.ipynb #f59eea4d
-def relative_change(h, h_adv): # (b, d) each -> (b,), NaN where h is 0
-    "||h - h'|| / ||h||, row by row."
+def relative_change(
+    h,     # clean features (b, d)
+    h_adv, # perturbed features (b, d)
+): # (b,), NaN where h is 0
+    """||h - h'|| / ||h||, row by row.
+
+    Examples
+    --------
+    >>> h = torch.tensor([[3., 4.], [0., 0.]])
+    >>> relative_change(h, torch.zeros(2, 2))
+    tensor([1., nan])
+    """
     norm = h.norm(dim=1)
     return torch.where(norm > 0, (h_adv - h).norm(dim=1)/norm, torch.nan)
 
 # %% ../../nbs/20_sensitivity.ipynb #606676aa
 def sensitivity(
     model,       # classifier with features(x), or `features_of(model, layer)`
-    x, y,        # images (n, c, h, w) in [0, 1], labels (n,)
+    x,           # images (n, c, h, w) in [0, 1]
+    y,           # labels (n,)
     *, epsilons=(.1, .2, .3, .4, .5), # radii in pixel units
     attack='pgd', # a name of the zoo, or an `Attack`
     norm:str=None, # of eps; None: the attack's own, else Linf
     seed:int=0,  # of the attack
-    batch_size:int=500,
+    batch_size:int=500, # images at a time
     **settings,  # of the attack: steps, …
 )->pd.DataFrame: # image, eps, sensitivity
-    "Normalised sensitivity of each image at each eps (Fig. 4 left)."
+    """Normalised sensitivity of each image at each eps (Fig. 4 left).
+
+    Examples
+    --------
+    >>> from afd_nb.models import create_model
+    >>> model = create_model('small', (1, 8, 8), 10)
+    >>> x, y = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
+    >>> t = sensitivity(model, x, y, epsilons=[0, .1], steps=2)
+    >>> (t.sensitivity > 0).tolist() # nothing moves at eps 0
+    [False, False, True, True]
+    """
     a = attack_called(attack, norm, seed, **settings)
     rows = []
     for eps in epsilons:
@@ -60,8 +81,16 @@ def sensitivity_summary(
     )).reset_index()
 
 # %% ../../nbs/20_sensitivity.ipynb #9ff93a32
-def holm(p)->np.ndarray: # in the order given, at most 1
-    "Holm's correction of p-values for their number."
+def holm(
+    p, # p-values (n,)
+)->np.ndarray: # in the order given, at most 1
+    """Holm's correction of p-values for their number.
+
+    Examples
+    --------
+    >>> holm([.01, .04, .03]).tolist() # times 3, 1, 2; never falling
+    [0.03, 0.06, 0.06]
+    """
     p = np.asarray(p, float)
     order = p.argsort()
     out = np.empty_like(p)
@@ -69,8 +98,16 @@ def holm(p)->np.ndarray: # in the order given, at most 1
         p[order]*np.arange(len(p), 0, -1)).clip(max=1)
     return out
 
-def rank_biserial(d)->float: # in [-1, 1]
-    "Effect size of paired differences: their signed ranks' balance."
+def rank_biserial(
+    d, # differences (n,)
+)->float: # in [-1, 1]
+    """Effect size of paired differences: their signed ranks' balance.
+
+    Examples
+    --------
+    >>> rank_biserial([1, 2, -3]) # (1 + 2 - 3)/6
+    0.0
+    """
     d = np.asarray(d)[np.asarray(d) != 0]
     if not len(d): return 0.
     r = rankdata(abs(d))
@@ -96,9 +133,9 @@ def sensitivity_tests(
 # %% ../../nbs/20_sensitivity.ipynb #c3324065
 def plot_sensitivity(
     table:pd.DataFrame, # method, image, eps, sensitivity
-    ax=None,
+    ax=None,         # axes; None makes a figure
     norm:str='Linf', # of eps, for the axis
-):
+): # the axes
     "Median sensitivity against eps, with quartiles (Fig. 4 left)."
     if ax is None: ax = plt.subplots(figsize=(4.8, 3.2))[1]
     if 'method' not in table: table = table.assign(method='model')

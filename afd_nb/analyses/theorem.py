@@ -20,7 +20,16 @@ from ..core import check_choice, check_number, frozen, generator
 AGREE, MU = .8, 1. # P(r = y), mean of n given y = 1
 
 class Toy(nn.Module):
-    "E and its Bayes-optimal linear decoder; pixels (b, 3) (Sec. 6.2)."
+    """E and its Bayes-optimal linear decoder; pixels (b, 3) (Sec. 6.2).
+
+    Examples
+    --------
+    >>> toy = Toy(keep=0.) # nothing of the non-robust pixel
+    >>> x = torch.tensor([[1., 5., 0.], [1., -5., 0.]])
+    >>> p = toy(x).softmax(1)[:, 1]
+    >>> [round(v, 3) for v in p.tolist()] # P(r = y)
+    [0.8, 0.8]
+    """
     def __init__(self,
         keep:float, # a in [0, 1]: how much of n is kept
         sure:float=1., # multiplies the logits; 1 is Bayes-optimal
@@ -36,7 +45,10 @@ class Toy(nn.Module):
         s = self.features(x)@self.read
         return torch.stack([torch.zeros_like(s), s], 1)
 
-def toy_data(n:int, seed:int=0): # x (n, 3), class 0 or 1 (n,)
+def toy_data(
+    n:int,      # points
+    seed:int=0, # draws them
+): # x (n, 3), class 0 or 1 (n,)
     "Robust, non-robust and noise pixels, and their labels."
     g = generator(seed)
     t = torch.randint(2, (n,), generator=g)
@@ -46,14 +58,24 @@ def toy_data(n:int, seed:int=0): # x (n, 3), class 0 or 1 (n,)
     return torch.stack([r, MU*y + noise[:, 0], noise[:, 1]], 1), t
 
 # %% ../../nbs/19_theorem.ipynb #20822f16
-def likelihood_gradient(model, x, t):
-    "Gradient of the true class's likelihood l_t by the pixels, like x."
+def likelihood_gradient(
+    model, # pixels (b, d) -> logits
+    x,     # pixels (b, d)
+    t,     # true classes (b,)
+): # like x
+    "Gradient of the true class's likelihood l_t by the pixels."
     with frozen(model), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         l = model(x).softmax(1).gather(1, t[:, None])
         return torch.autograd.grad(l.sum(), x)[0]
 
-def toy_attack(model, x, t, *, policy:str, size:float): # x'
+def toy_attack(
+    model, # pixels (b, d) -> logits
+    x,     # pixels (b, d)
+    t,     # true classes (b,)
+    *, policy:str, # 'gradient' or 'pgd'
+    size:float,    # factor of the gradient, or L2 length
+): # x', like x
     "'gradient': x - size*grad l_t (Sec. 2.1); 'pgd': of length `size`."
     check_choice('policy', policy, ['gradient', 'pgd'])
     g = likelihood_gradient(model, x, t)
@@ -66,9 +88,18 @@ def theorem(
     keeps=(0., .02, .05, .1, .2, .4, .6, .8, 1.), # values of a
     *, policies=(('gradient', 2.), ('pgd', .8)), # name, size
     n:int=20_000, # points
-    seed:int=0,
+    seed:int=0,   # draws them
 )->pd.DataFrame: # keep, policy, size, gap, gradient, clean, robust
-    "Premise, gradient and accuracy as the embedding keeps more of n."
+    """Premise, gradient and accuracy as the embedding keeps more of n.
+
+    Examples
+    --------
+    >>> t = theorem([0., 1.], policies=[('gradient', 2.)], n=2000)
+    >>> t.gap.iloc[0] < .001 < .1 < t.gap.iloc[1] # the premise holds, or not
+    True
+    >>> t.gradient[0] == 0 < t.gradient[1] # and Theorem 1 with it
+    True
+    """
     check_number('n', n, 100)
     x, t = toy_data(n, seed)
     rows = []
@@ -90,7 +121,7 @@ def theorem(
 # %% ../../nbs/19_theorem.ipynb #30d5ecb1
 def plot_theorem(
     table:pd.DataFrame, # of `theorem`
-):
+): # the figure
     "Premise and conclusion against the knob, and what they cost."
     fig, (a, b, c) = plt.subplots(1, 3, figsize=(8.4, 2.8))
     for (policy, size), t in table.groupby(['policy', 'size'], sort=False):

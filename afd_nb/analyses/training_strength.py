@@ -14,8 +14,17 @@ from ..evaluation import evaluate_all, tidy, worst_cases
 # %% ../../nbs/26_training_strength.ipynb #249f0840
 STRENGTH = ('eps', 'steps', 'step_size', 'attack', 'norm')
 
-def strength(recipe)->str: # 'eps 0.3, 10 steps'
-    "What a run was trained against; PGD in Linf if nothing else is said."
+def strength(
+    recipe, # a Recipe
+)->str: # 'eps 0.3, 10 steps'
+    """What a run was trained against; PGD in Linf if nothing else is said.
+
+    Examples
+    --------
+    >>> from afd_nb.recipe import Recipe
+    >>> strength(Recipe(dataset='mnist', steps=10))
+    'eps 0.3, 10 steps'
+    """
     r = recipe
     other = [v for v, usual in ((r.attack, 'pgd'), (r.norm, 'linf'))
              if v != usual]
@@ -23,8 +32,10 @@ def strength(recipe)->str: # 'eps 0.3, 10 steps'
     return ', '.join([*other, f'eps {r.eps:g}', f'{r.steps} step'
                       + 's'*(r.steps != 1), *size])
 
-def check_runs(runs):
-    "Refuse runs that differ in more than the attack of their training."
+def check_runs(
+    runs:list, # of Run
+):
+    "ValueError where runs differ in more than their training's attack."
     if not runs: raise ValueError("runs is empty")
     first = vars(runs[0].recipe)
     for run in runs[1:]:
@@ -39,7 +50,8 @@ def check_runs(runs):
 # %% ../../nbs/26_training_strength.ipynb #533a8f4e
 def training_strength(
     runs:list, # of Run, alike in all but the attack of their training
-    x, y,      # images (n, c, h, w) in [0, 1], labels (n,)
+    x,         # images (n, c, h, w) in [0, 1]
+    y,         # labels (n,)
     *, attacks, # for `evaluate_all`, such as `paper_attacks('mnist')`
     **more,    # of `evaluate`: store, batch_size, …
 )->pd.DataFrame: # trained, eps_train, steps_train, seed, then `tidy`'s
@@ -59,8 +71,8 @@ def training_strength(
 # %% ../../nbs/26_training_strength.ipynb #436b2430
 def plot_training_strength(
     table:pd.DataFrame, # of `training_strength`, one seed a strength
-    columns:int=4,
-):
+    columns:int=4,      # panels a row, at most
+): # the figure
     "A panel an attack, a line a strength of training (Fig. A6)."
     if table.duplicated(['trained', 'attack', 'norm', 'eps']).any():
         raise ValueError("two seeds of one strength: choose one")
