@@ -286,7 +286,7 @@ def time_import(b)->list:
                   'afd_train --help, against import torch')]
 
 # %% ../nbs/38_speed.ipynb #5a6f9b4c
-PEAK = '''
+PEAK = r'''
 import re, resource, sys
 from pathlib import Path
 import torch

@@ -105,7 +105,7 @@ if os.environ.get('IN_TEST'): torch.set_num_threads(1)
 def seeded(
     seed:int, # any integer
 ):
-    """Inside, global random numbers start from `seed`; then all is put back.
+    """Inside, random numbers start from `seed`; then all is put back.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def write_json(
 def check_images(
     x:Tensor, # images (b, c, h, w) in [0, 1], floating point
 )->Tensor: # x itself
-    "Refuse, by ValueError or TypeError, what is no batch of images in [0, 1]."
+    "Refuse, by ValueError or TypeError, what is not images in [0, 1]."
     if not isinstance(x, Tensor):
         raise TypeError(f"images must be a torch tensor, "
                         f"got {type(x).__name__}")

@@ -61,8 +61,8 @@ def ceilings(
 
     Examples
     --------
-    >>> x, y = torch.tensor([0., 1., 1.])[:, None, None, None], torch.tensor(
-    ...     [0, 1, 1])
+    >>> x, y = torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 1])
+    >>> x[1:] = 1.
     >>> [round(c, 3) for c in ceilings(x, y, [.4, .5])] # 2 of 3 at mid-grey
     [1.0, 0.667]
     """
@@ -533,7 +533,7 @@ def plot_panels(
     df:pd.DataFrame, # `sweep`'s table with a column `method`
     columns:int=4,   # panels a row, at most
 )->np.ndarray: # of axes
-    "A panel an attack; ValueError where a method has two values at one eps."
+    "A panel an attack; ValueError if a method has two values at an eps."
     if 'method' not in df:
         raise ValueError("the table needs a column 'method'")
     if df.duplicated(['method', 'attack', 'norm', 'eps']).any():
@@ -606,8 +606,8 @@ def worst_cases(
     --------
     >>> one = lambda name, norm: Evaluation(
     ...     name, norm, [.1], np.ones((3, 1), bool), [1.])
-    >>> of = worst_cases([one('a', 'linf'), one('b', 'linf'), one('c', 'l2')])
-    >>> [e.norm for e in of]
+    >>> a, b, c = one('a', 'linf'), one('b', 'linf'), one('c', 'l2')
+    >>> [e.norm for e in worst_cases([a, b, c])]
     ['linf']
     """
     norms = {}
@@ -672,7 +672,7 @@ def sweep(
     --------
     >>> x, y = torch.eye(3)[:, None, None], torch.tensor([0, 1, 0])
     >>> t = sweep(nn.Flatten(), (x, y), [('fgsm', [0, .6])])
-    >>> t[['attack', 'norm', 'eps', 'n', 'accuracy']].round(2).values.tolist()
-    [['fgsm', 'linf', 0.0, 3, 0.67], ['fgsm', 'linf', 0.6, 3, 0.0]]
+    >>> t[['attack', 'eps', 'n', 'accuracy']].round(2).values.tolist()
+    [['fgsm', 0.0, 3, 0.67], ['fgsm', 0.6, 3, 0.0]]
     """
     return tidy(evaluate_all(model, data, attacks, **more))

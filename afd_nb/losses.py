@@ -18,7 +18,7 @@ from .core import draw
 # %% ../nbs/04_losses.ipynb #5c384ab0
 @dataclass(frozen=True)
 class Game:
-    """Two losses: Da's of clean and perturbed logits, E's of perturbed ones.
+    """Two losses: Da's of clean and perturbed logits, E's of perturbed.
 
     Examples
     --------

@@ -218,7 +218,7 @@ CHECKS = { # name: (threshold, what a larger value means)
 
 # %% ../nbs/13_masking.ipynb #79e139bb
 class Diagnosis(pd.DataFrame):
-    "`diagnose`'s table (check, value, threshold, verdict, why); prints as a report."
+    "`diagnose`'s table, a row a check; prints as a report."
     @property
     def _constructor(self): return Diagnosis
     def __str__(self):

@@ -161,8 +161,8 @@ def read_results(
     >>> with tempfile.TemporaryDirectory() as d:
     ...     path = save_record(record, d)
     ...     t = read_results(d)
-    >>> path.name, t.method[0], t.accuracy[0], round(t.low[0], 3)
-    ('seed0.json', 'afd', 0.25, 0.175)
+    >>> path.name, t[['method', 'accuracy', 'n']].values.tolist()
+    ('seed0.json', [['afd', 0.25, 100]])
     """
     rows = []
     for path in sorted(Path(root).glob(pattern)):

@@ -90,7 +90,7 @@ def vc_term(
     Examples
     --------
     >>> round(vc_term(65, 1000), 2) # 64 features, 1,000 images: vacuous
-    3.99
+    3.98
     """
     check_number('vc_dim', vc_dim, 1)
     check_number('m', m, 1)

@@ -64,7 +64,7 @@ def gradients(
     y,      # labels (n,)
     *, batch_size:int=250, # images at a time
 )->pd.DataFrame: # target, likelihood, mean, log_mean, boundary, n
-    """Mean input-gradient norms of each likelihood by target class (Fig. 4).
+    """Mean gradient norms of each likelihood by target class (Fig. 4).
 
     Examples
     --------

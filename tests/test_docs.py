@@ -1,0 +1,123 @@
+"Every public name says what it is, takes and gives; every example is true."
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import is_dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from fastcore.docments import docments
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted('.'.join(p.relative_to(ROOT).with_suffix('').parts)
+                 for p in (ROOT/'afd_nb').glob('**/[a-z]*.py'))
+LATER = ['afd_nb.cli', 'afd_nb.demo', 'afd_nb.report', 'afd_nb.verdict']
+
+
+def own(cls):
+    "Does a class say itself what it is made with?"
+    return is_dataclass(cls) or '__init__' in vars(cls)
+
+
+def lacks(o):
+    "What the documentation of a function or class leaves out."
+    missing = [] if (o.__doc__ or '').strip() else ['docstring']
+    if inspect.isclass(o) and (issubclass(o, BaseException) or not own(o)):
+        return missing
+    source = inspect.getsource(o)
+    if inspect.isfunction(o) and re.match(r' *def \w+\(.*\w.*\): *#',
+                                          source):
+        missing.append('a line a parameter') # it would be the last one's
+    told = docments(o, full=True, returns=False)
+    return missing + [
+        k for k, v in told.items() if k != 'self' and v['docment'] is None
+        and not re.search(rf'^ *(\*, )?\*\*{k}\b.*# ', source, re.M)]
+
+
+def public(name):
+    "The functions and classes that a module defines for others."
+    m = import_module(name)
+    found = {k: getattr(m, k) for k in m.__all__}
+    return {k: v for k, v in found.items()
+            if (inspect.isfunction(v) or inspect.isclass(v))
+            and v.__module__ == name and k == v.__name__}
+
+
+@pytest.mark.parametrize('name', [m for m in MODULES if m not in LATER])
+def test_every_public_name_says_what_it_takes(name):
+    odd = {k: v for k, v in ((k, lacks(o)) for k, o in public(name).items())
+           if v}
+    assert not odd
+
+
+@pytest.mark.parametrize('name', [m for m in MODULES if m not in LATER])
+def test_first_lines_fit_one_line(name):
+    for k, o in public(name).items():
+        first, *rest = inspect.getdoc(o).splitlines()
+        assert len(first) <= 76 and not (rest and rest[0]), k
+
+
+def test_what_is_missing_is_found():
+    def good(
+        a,     # one number
+        *more, # others
+        **kw,  # settings
+    ): "It adds."
+    def bad(a, # one number
+            b,
+            *more, **kw):
+        "It adds."
+    def silent(a): # one number
+        pass
+    class Made:
+        "It is made."
+        def __init__(self, n): pass
+    class Heir(Made): "It is made the same way."
+    assert lacks(good) == [] and lacks(Heir) == []
+    assert lacks(bad) == ['b', 'more', 'kw']
+    assert lacks(silent) == ['docstring', 'a line a parameter']
+    assert lacks(Made) == ['n']
+    assert len(public('afd_nb.attacks')) > 10
+    assert 'Tensor' not in public('afd_nb.attacks')
+
+
+def test_later_holds_only_modules_that_lack_something():
+    for name in LATER:
+        assert any(lacks(o) for o in public(name).values()), name
+
+
+EXAMPLES = '''
+import sys
+class Block:
+    def find_spec(self, name, *_):
+        if name.split('.')[0] in {'nbdev', 'execnb', 'IPython', 'ipykernel',
+                'jupyter', 'pytest', 'nbclient', 'nbconvert'}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+import doctest, importlib, os, tempfile
+os.chdir(tempfile.mkdtemp())
+n = 0
+for name in sys.argv[1:]:
+    m = importlib.import_module(name)
+    for k, v in vars(m).items():
+        if getattr(v, '__module__', '') != name or k != v.__name__: continue
+        for t in doctest.DocTestFinder().find(v, f'{name}.{k}', m, vars(m)):
+            if not t.examples: continue
+            if doctest.DocTestRunner().run(t).failed: sys.exit(t.name)
+            n += 1
+print('examples', n)
+'''
+
+
+def test_examples_are_true_without_development_tools():
+    done = subprocess.run([sys.executable, '-c', EXAMPLES, *MODULES],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-1]) >= 25
+    wrong = EXAMPLES.replace('n = 0', "n = 0; import afd_nb.losses as l; "
+                             "l.kl.__doc__ = '>>> 1 + 1\\n3\\n'")
+    done = subprocess.run([sys.executable, '-c', wrong, 'afd_nb.losses'],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and 'afd_nb.losses.kl' in done.stderr
