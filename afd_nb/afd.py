@@ -34,7 +34,10 @@ class AFD(Method):
         self.opt_E = self.optimizer('E', m.E.parameters(),
                                     r.lr_embedding)
 
-    def step(self, x:Tensor, y:Tensor)->dict:
+    def step(self,
+        x:Tensor, # clean images (b, c, h, w) in [0, 1]
+        y:Tensor, # labels (b,)
+    )->dict: # what the three steps report
         "x' <- pi(x, eps); then E and Dc, then Da, then E."
         x_adv = self.perturb(x, y)
         out = self.step_classifier(x, y)

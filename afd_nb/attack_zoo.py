@@ -742,7 +742,9 @@ class PaperAttack:
     settings:dict  # for `attack(name, **settings)`
     version:str    # 'paper' or 'scaled'
     @property
-    def attack(self): return attack(self.name, **self.settings)
+    def attack(self)->Attack:
+        "The attack with the row's settings."
+        return attack(self.name, **self.settings)
 
 # %% ../nbs/07_attack_zoo.ipynb #549f038a
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)

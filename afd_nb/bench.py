@@ -91,7 +91,11 @@ class Straightforward:
                                                           model.E))
         self.attack = import_advertorch().LinfPGDAttack(
             model, eps=eps, nb_iter=steps, eps_iter=step_size)
-    def step(self, x, y):
+    def step(self,
+        x:torch.Tensor, # images (b, c, h, w) in [0, 1]
+        y:torch.Tensor, # labels (b,)
+    ):
+        "Attack; then E and Dc, then Da, then E, each in a pass of its own."
         m, Da, S = self.model, self.Da, F.softplus
         m.eval()
         x_adv = self.attack.perturb(x, y)
@@ -403,6 +407,7 @@ class Bench:
         self.batch, self.steps, self.root, self.n = 128, 40, root, n
         self.rounds, self.epochs = (3, 2) if quick else (15, 6)
     def targets(self): # yields name, model, x, y
+        "What the sweep is run on."
         if not self.runs:
             d = big_digits(self.device)
             m = stand_in(d, epochs=self.epochs, device=self.device)

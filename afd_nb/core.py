@@ -26,7 +26,9 @@ class World:
     size:int=1 # how many there are
 
     @property
-    def main(self)->bool: return self.rank == 0
+    def main(self)->bool:
+        "Is this the one that writes files?"
+        return self.rank == 0
     def rows(self,
         n:int, # rows of the whole batch
     )->slice:  # as even as can be, in order

@@ -28,7 +28,8 @@ class TensorSplit:
     def __len__(self): return len(self.y)
     def to(self,
         device, # a torch.device, or its name
-    ): # a new split there
+    ): # a new split
+        "The same examples on `device`."
         return TensorSplit(self.x.to(device), self.y.to(device))
     def read(self,
         batches:list[Tensor], # indices of each batch
@@ -81,7 +82,8 @@ class FileSplit:
     def __len__(self): return len(self.files)
     def to(self,
         device, # a torch.device, or its name
-    ): # a new split whose batches arrive there
+    ): # a new split
+        "The same files, whose batches arrive on `device`."
         f = self.files
         return FileSplit(f.samples, f.channels, f.size, self.workers,
                          device)
@@ -156,7 +158,9 @@ class Data:
     shape:tuple         # (c, h, w)
 
     @property
-    def n_classes(self): return len(self.classes)
+    def n_classes(self)->int:
+        "How many classes there are."
+        return len(self.classes)
 
     def to(self,
         device, # a torch.device, or its name

@@ -39,6 +39,7 @@ class Discriminator(nn.Module):
         h:Tensor, # features (b, n_features)
         y:Tensor, # labels (b,)
     )->Tensor:    # logits (b,)
+        "w(g(h)) + e(y)·g(h); without projection w(g(h))."
         h = self.g(h)
         out = self.w(h).squeeze(1)
         return out if self.e is None else out + (self.e(y)*h).sum(1)

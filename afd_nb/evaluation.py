@@ -111,9 +111,12 @@ class Evaluation:
     about:str = ''       # fingerprint of model and images
 
     @property
-    def n(self): return len(self.robust)
+    def n(self)->int:
+        "How many examples there are."
+        return len(self.robust)
     @property
-    def n_failed(self): # by eps
+    def n_failed(self)->pd.Series: # by eps
+        "How many could not be attacked."
         return self._series([0]*len(self.epsilons) if self.failed is None
                             else self.failed.sum(0), 'failed')
     def _series(self, v, name):
@@ -121,9 +124,11 @@ class Evaluation:
                          name=name)
     @property
     def accuracy(self)->pd.Series: # by eps, in [0, 1]
+        "Share that is right and still right after the attack."
         return self._series(self.robust.mean(0), 'accuracy')
     @property
     def ceiling(self)->pd.Series: # by eps, in (0, 1]
+        "No classifier can be above it."
         return self._series(self.ceilings, 'ceiling')
 
 # %% ../nbs/12_evaluation.ipynb #d43149a0
@@ -158,10 +163,12 @@ def auc(
         raise ValueError(f"the area needs two or more increasing eps, "
                          f"got {list(e)}")
     return float(np.trapezoid(a, e)/(e[-1] - e[0]))
-Evaluation.auc = property(lambda self: auc(self.epsilons,
-                                           self.accuracy.values))
-Evaluation.auc_ceiling = property(lambda self: auc(self.epsilons,
-                                                   self.ceilings))
+Evaluation.auc = property(
+    lambda self: auc(self.epsilons, self.accuracy.values),
+    doc="Area under the accuracy, in [0, 1] (Table 2).")
+Evaluation.auc_ceiling = property(
+    lambda self: auc(self.epsilons, self.ceilings),
+    doc="Area under the ceiling: no classifier's can be larger.")
 
 # %% ../nbs/12_evaluation.ipynb #924fb8f0
 @torch.no_grad()
@@ -176,7 +183,7 @@ def batches(mask, size)->list: # of index arrays
 
 # %% ../nbs/12_evaluation.ipynb #366d3994
 def fingerprint(
-    model:nn.Module, # its weights, buffers, code and first logits count
+    model:nn.Module, # its weights, buffers, repr and first logits count
     x:Tensor,        # images (n, c, h, w)
     y:Tensor,        # labels (n,)
 )->str: # 64 hexadecimal digits

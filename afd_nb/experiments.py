@@ -38,13 +38,15 @@ class Experiment:
     settings:dict = field(default_factory=dict) # of the recipe
 
     @property
-    def name(self):
+    def name(self)->str:
+        "dataset-method-variant."
         return '-'.join(v for v in (self.dataset, self.method,
                                     self.variant) if v)
     def recipe(self,
         size:str='short', # of `SIZES`
         seed:int=0,       # of the training
     )->Recipe:
+        "What `afd_train` is given."
         from afd_nb.core import check_choice
         check_choice('size', size, SIZES)
         narrow = NARROW.get((size, self.dataset))
@@ -53,7 +55,8 @@ class Experiment:
             network=narrow) | SIZES[size] | self.settings))
     def run_name(self,
         seed:int, # of the training
-    )->str: # of folder and record
+    )->str:
+        "Name of the folder and of the record."
         return f"{self.variant}{'-' if self.variant else ''}seed{seed}"
 
 # %% ../nbs/39_experiments.ipynb #9df8b159

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradients', 'fosc', 'Through', 'climbable',
-           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis',
-           'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'no_features', 'by_autoattack',
-           'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
+           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis', 'row',
+           'Trials', 'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive',
+           'no_features', 'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
 
 # %% ../nbs/13_masking.ipynb #1b5b901c
 import math, textwrap, warnings
@@ -38,7 +38,9 @@ class Connected(nn.Module):
     def forward(self, x):
         return self.model(x) + 0*x.flatten(1).sum(1, keepdim=True)
     @property
-    def features(self): return self.model.features
+    def features(self):
+        "The model's own."
+        return self.model.features
 
 def connected(
     model:nn.Module, # images -> logits
@@ -236,8 +238,21 @@ class Diagnosis(pd.DataFrame):
             f'{n.get(k, 0)} {k}' for k in ('ok', 'suspicious', 'not run'))])
 
 # %% ../nbs/13_masking.ipynb #34420729
-def row(check, value, why='', n=None)->dict:
-    "One row; None was not run, a share of `n` must be sure of itself."
+def row(
+    check:str,   # of `CHECKS`
+    value:float, # what was found; None: not run
+    why:str='',  # in words
+    n:int=None,  # `value` is a share of n: Wilson's lower end counts
+)->dict: # check, value, threshold, verdict, why
+    """A row of the report.
+
+    Examples
+    --------
+    >>> row('more steps', .08)['verdict'] # the threshold is 0.05
+    'suspicious'
+    >>> row('more steps', .08, n=100)['verdict'] # 8 of 100: may be chance
+    'ok'
+    """
     threshold, means = CHECKS[check]
     if value is None: verdict, value, means = 'not run', np.nan, ''
     else:
@@ -250,8 +265,18 @@ def row(check, value, why='', n=None)->dict:
 # %% ../nbs/13_masking.ipynb #225bd18a
 class Trials:
     "A model, images, and attacks on them, PGD first: the yardstick."
-    def __init__(self, model, x, y, *, eps, norm, steps, autoattack,
-                 queries, seed, **more): # `more` is `evaluate`'s
+    def __init__(self,
+        model:nn.Module, # images -> logits
+        x:Tensor,        # images (n, c, h, w) in [0, 1]
+        y:Tensor,        # labels (n,)
+        *, eps:float,    # radius in pixel units
+        norm:str,        # of eps
+        steps:int,       # of PGD
+        autoattack:dict, # settings of AutoAttack
+        queries:int,     # of Square
+        seed:int,        # of every attack
+        **more,          # of `evaluate`: batch_size, store, …
+    ):
         self.model, self.x, self.y, self.eps = model, x, y, eps
         self.norm, self.steps, self.autoattack = norm, steps, autoattack
         self.queries, self.seed, self.more = queries, seed, more
@@ -259,7 +284,13 @@ class Trials:
         self.n = len(y)
         if not self.base.robust[:, 0].any():
             raise ValueError("the model gets none of the images right")
-    def run(self, name, eps=None, seed=0, **settings): # an Evaluation
+    def run(self,
+        name,           # of the zoo, or a function
+        eps:float=None, # radius; None: the common one
+        seed:int=0,     # on top of the common one
+        **settings,     # of the attack
+    ): # an Evaluation at 0 and eps
+        "One attack on the model."
         if takes_norm(name): settings['norm'] = self.norm
         with warnings.catch_warnings(): # it has a row of its own
             warnings.filterwarnings('ignore', 'the model is random')
@@ -267,25 +298,42 @@ class Trials:
                             epsilons=[0., eps or self.eps],
                             seed=self.seed + seed,
                             **settings, **self.more)
-    def last_points(self, x, y): # of PGD that does not stop early
+    def last_points(self,
+        x:Tensor, # images (b, c, h, w) in [0, 1]
+        y:Tensor, # labels (b,)
+    )->Tensor:    # like x
+        "Where PGD ends that does not stop early."
         size, g = self.more['batch_size'], generator(self.seed, x.device)
         return torch.cat([
             pgd(self.model, xb, yb, eps=self.eps, norm=self.norm,
                 steps=self.steps, generator=g)
             for xb, yb in zip(x.split(size), y.split(size))])
-    def drop(self, e): # accuracy that `e` takes beyond PGD
+    def drop(self,
+        e, # an Evaluation
+    )->float:
+        "How much accuracy it takes beyond PGD."
         return (self.base.robust[:, 1].mean() - e.robust[:, 1].mean())
-    def beyond(self, e): # share that PGD leaves and `e` takes
+    def beyond(self,
+        e, # an Evaluation
+    )->float: # in [0, 1]
+        "The share that PGD leaves and it takes."
         return (self.base.robust & ~e.robust)[:, 1].mean()
-    def made_for(self, check, attack): # a row: more than a second PGD?
+    def made_for(self,
+        check:str, # of `CHECKS`
+        attack,    # (model, x, y, *, eps, steps, …) -> x_adv
+    )->dict: # a row
+        "Does an attack take more than a second PGD?"
         took = self.beyond(self.run(attack, steps=self.steps))
         return row(check, took - self.chance, n=self.n,
                    why=f'{took:.3f} against {self.chance:.3f}')
     @cached_property
-    def chance(self): # share that a second PGD takes
+    def chance(self)->float: # in [0, 1]
+        "The share that a second PGD takes."
         return self.beyond(self.run('pgd', seed=1, steps=self.steps))
 
-def takes_norm(name)->bool:
+def takes_norm(
+    name, # of the zoo, or a function
+)->bool:
     "Whether an attack must be told its norm."
     return not isinstance(name, str) or name in (
         'pgd', 'fgsm', 'square', 'autoattack')

@@ -146,8 +146,10 @@ class Classifier(nn.Module):
         self.n_features, self.n_classes = E.n_features, n_classes
         self.spec = spec
 
-    def features(self, x:Tensor)->Tensor:
-        "The representation h = E(x), (b, n_features)."
+    def features(self,
+        x:Tensor, # images (b, c, h, w) in [0, 1]
+    )->Tensor:    # (b, n_features)
+        "The representation h = E(x)."
         return self.E(x)
     def forward(self, x:Tensor)->Tensor: return self.Dc(self.E(x))
 

@@ -135,7 +135,7 @@ def to_json(
 def from_json(
     text:str,      # what `to_json` wrote, or fewer fields
     source='JSON', # what an error names
-)->Recipe: # missing fields by data set, as ever
+)->Recipe: # what is missing is as `Recipe` has it
     """The recipe in `text`; ValueError names unknown fields.
 
     Examples

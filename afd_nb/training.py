@@ -236,7 +236,8 @@ class Run:
     record:dict           # versions, device, seconds, best epoch
 
     @property
-    def finished(self)->bool: # all epochs are done
+    def finished(self)->bool:
+        "Are all epochs done?"
         return len(self.history) == self.recipe.epochs
 
 # %% ../nbs/09_training.ipynb #12fb4085

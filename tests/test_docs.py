@@ -24,16 +24,28 @@ def own(cls):
 def lacks(o):
     "What the documentation of a function or class leaves out."
     missing = [] if (o.__doc__ or '').strip() else ['docstring']
+    if isinstance(o, property):
+        return missing
     if inspect.isclass(o) and (issubclass(o, BaseException) or not own(o)):
         return missing
     source = inspect.getsource(o)
-    if inspect.isfunction(o) and re.match(r' *def \w+\(.*\w.*\): *#',
-                                          source):
+    head = next((l for l in source.splitlines() if re.match(' *def ', l)), '')
+    if inspect.isfunction(o) and re.match(
+            r' *def \w+\((?!self\)).*\w.*\): *#', head):
         missing.append('a line a parameter') # it would be the last one's
     told = docments(o, full=True, returns=False)
     return missing + [
         k for k, v in told.items() if k != 'self' and v['docment'] is None
         and not re.search(rf'^ *(\*, )?\*\*{k}\b.*# ', source, re.M)]
+
+
+def methods(cls):
+    "What a class offers by itself, its bases apart, as functions."
+    for k, v in vars(cls).items():
+        f = v.fget if isinstance(v, property) else v
+        if not (k.startswith('_') or hasattr(super(cls, cls), k)) and (
+                inspect.isfunction(f)):
+            yield f'{cls.__name__}.{k}', v if v.__doc__ else f
 
 
 def public(name):
@@ -47,8 +59,10 @@ def public(name):
 
 @pytest.mark.parametrize('name', [m for m in MODULES if m not in LATER])
 def test_every_public_name_says_what_it_takes(name):
-    odd = {k: v for k, v in ((k, lacks(o)) for k, o in public(name).items())
-           if v}
+    found = public(name)
+    for cls in [*filter(inspect.isclass, found.values())]:
+        found |= {k: v for k, v in methods(cls)}
+    odd = {k: lacks(o) for k, o in found.items() if lacks(o)}
     assert not odd
 
 
@@ -74,11 +88,19 @@ def test_what_is_missing_is_found():
     class Made:
         "It is made."
         def __init__(self, n): pass
-    class Heir(Made): "It is made the same way."
+        def grow(self, by): pass
+        @property
+        def size(self): pass
+    class Heir(Made):
+        "It is made the same way."
+        def grow(self, by): pass
     assert lacks(good) == [] and lacks(Heir) == []
     assert lacks(bad) == ['b', 'more', 'kw']
     assert lacks(silent) == ['docstring', 'a line a parameter']
     assert lacks(Made) == ['n']
+    assert {k: lacks(v) for k, v in methods(Made)} == {
+        'Made.grow': ['docstring', 'by'], 'Made.size': ['docstring']}
+    assert not [*methods(Heir)]
     assert len(public('afd_nb.attacks')) > 10
     assert 'Tensor' not in public('afd_nb.attacks')
 

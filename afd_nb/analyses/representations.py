@@ -72,7 +72,7 @@ def pairs(
     model:nn.Module, # images -> logits, with features
     x:Tensor,        # images (n, c, h, w) in [0, 1]
     y:Tensor,        # labels (n,)
-    attack:Attack,   # of the classifier
+    attack:Attack,   # what perturbs x
     eps:float,       # radius in pixel units
     batch_size:int=500, # images at a time
 ): # yields (h, h_adv), (b, d) each

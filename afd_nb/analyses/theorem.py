@@ -38,7 +38,10 @@ class Toy(nn.Module):
         self.keep = check_number('keep', keep, 0, high=1)
         self.read = sure*torch.tensor([
             math.log(AGREE/(1 - AGREE)), 2*keep*MU])
-    def features(self, x):
+    def features(self,
+        x, # pixels (b, 3)
+    ): # (b, 2)
+        "sign(r), and a n + sqrt(1 - a^2) noise."
         e = self.keep*x[:, 1] + math.sqrt(1 - self.keep**2)*x[:, 2]
         return torch.stack([x[:, 0].sign(), e], 1)
     def forward(self, x): # logits of the classes 0 (y = -1) and 1
