@@ -209,7 +209,16 @@ def fold(
     model:nn.Module, # frozen
     x:Tensor,        # images as they will come, (b, c, h, w) in [0, 1]
 )->fx.GraphModule: # on the device of x; `refresh` it when weights move
-    "The twin of `model`; ValueError says why there is none."
+    """The twin of `model`; ValueError says why there is none.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()
+    >>> x = torch.rand(2, 1, 4, 4)
+    >>> with frozen(net): g = fold(net, x)
+    >>> torch.allclose(g(x), net(x), atol=1e-5)
+    True
+    """
     why = ''
     for layout in (torch.channels_last, torch.contiguous_format):
         try:

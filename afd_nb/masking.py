@@ -467,7 +467,16 @@ def diagnose(
     store=None,       # folder, as in `evaluate`
     progress:Callable=None, # called with units done, see `diagnosis_effort`
 )->Diagnosis: # check, value, threshold, verdict, why
-    "Is the robustness real? A row a check (the paper's four signs, and more)."
+    """Is the robustness real? A row a check: the paper's signs, and more.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Flatten(), nn.Hardtanh(.4, .6)) # saturated
+    >>> x, y = .2 + .6*torch.eye(3)[:, None, None], torch.arange(3)
+    >>> d = diagnose(model, x, y, eps=.2, steps=2, queries=5)
+    >>> d[d.verdict == 'suspicious'].check.tolist()
+    ['zero input gradients', 'unbounded attack']
+    """
     check_number('eps', eps, 0, above=True)
     check_choice('norm', norm, NORMS)
     check_model(model, x, y)

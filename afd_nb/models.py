@@ -307,7 +307,18 @@ def save_model(
     path,             # a .safetensors file; whole or not at all
     **more,           # goes into the header as JSON
 ):
-    "Weights and what is needed to build the model again, in one file."
+    """Weights and what is needed to build the model again, in one file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> model = create_model('small', (1, 8, 8), 10)
+    >>> with tempfile.TemporaryDirectory() as d:
+    ...     save_model(model, f'{d}/model.safetensors')
+    ...     again = load_model(f'{d}/model.safetensors')
+    >>> again.Dc.weight.equal(model.Dc.weight)
+    True
+    """
     state = {k: v.detach().cpu().contiguous()
              for k, v in model.state_dict().items()}
     header = json.dumps(dict(spec=model.spec, **more))

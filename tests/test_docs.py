@@ -3,7 +3,7 @@ import inspect
 import re
 import subprocess
 import sys
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -23,7 +23,9 @@ def own(cls):
 
 def lacks(o):
     "What the documentation of a function or class leaves out."
-    missing = [] if (o.__doc__ or '').strip() else ['docstring']
+    said = (o.__doc__ or '').strip()
+    made = said.startswith(getattr(o, '__name__', '-') + '(') # a dataclass's
+    missing = ['docstring'] if made or not said else []
     if isinstance(o, property):
         return missing
     if inspect.isclass(o) and (issubclass(o, BaseException) or not own(o)):
@@ -94,7 +96,10 @@ def test_what_is_missing_is_found():
     class Heir(Made):
         "It is made the same way."
         def grow(self, by): pass
+    @dataclass
+    class Bare: a:int # one number
     assert lacks(good) == [] and lacks(Heir) == []
+    assert lacks(Bare) == ['docstring']
     assert lacks(bad) == ['b', 'more', 'kw']
     assert lacks(silent) == ['docstring', 'a line a parameter']
     assert lacks(Made) == ['n']
