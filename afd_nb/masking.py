@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradients', 'fosc', 'Through', 'climbable',
-           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'Diagnosis', 'row',
-           'Trials', 'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive',
-           'no_features', 'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
+           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'row', 'Trials',
+           'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'no_features',
+           'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
 
 # %% ../nbs/13_masking.ipynb #1b5b901c
 import math, textwrap, warnings

@@ -1,4 +1,5 @@
 "Every public name says what it is, takes and gives; every example is true."
+import ast
 import inspect
 import re
 import subprocess
@@ -7,6 +8,7 @@ from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
+import nbformat
 import pytest
 from fastcore.docments import docments
 
@@ -68,6 +70,12 @@ def test_every_public_name_says_what_it_takes(name):
     assert not odd
 
 
+@pytest.mark.parametrize('name', MODULES)
+def test_site_can_show_every_signature(name):
+    for o in public(name).values():
+        inspect.signature(o, eval_str=True)
+
+
 @pytest.mark.parametrize('name', [m for m in MODULES if m not in LATER])
 def test_first_lines_fit_one_line(name):
     for k, o in public(name).items():
@@ -113,6 +121,24 @@ def test_what_is_missing_is_found():
 def test_later_holds_only_modules_that_lack_something():
     for name in LATER:
         assert any(lacks(o) for o in public(name).values()), name
+
+
+def mixes(source):
+    "Does a cell that the site runs for its imports do other things, too?"
+    if re.match(r'#\| *(export|hide|echo: false)', source):
+        return False
+    kinds = {type(n) for n in ast.parse(re.sub(r'(?m)^[%!].*', '', source)
+                                        ).body}
+    imports = {ast.Import, ast.ImportFrom}
+    return bool(kinds & imports and kinds - imports)
+
+
+def test_site_runs_imports_alone():
+    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+        for c in nbformat.read(path, 4).cells:
+            assert c.cell_type != 'code' or not mixes(c.source), (
+                path.name, c.source)
+    assert mixes('import gc\ngc.collect()') and not mixes('import gc')
 
 
 EXAMPLES = '''
