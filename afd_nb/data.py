@@ -105,7 +105,7 @@ def augment_batch(
     generator:torch.Generator, # on the device of x
     pad:int=4,  # pixels of zeros on each side before the crop
 )->Tensor: # images (b, c, h, w)
-    "Random crop and horizontal flip, each image its own (Sec. 3.2)."
+    "Random crop and horizontal flip, each image its own."
     b, c, h, w = x.shape
     shift = lambda shape, **kw: torch.randint(2*pad + 1, shape, **kw)
     at = dict(generator=generator, device=x.device)

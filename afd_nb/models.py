@@ -73,13 +73,13 @@ class ResNet18(nn.Module):
 def resnet18_mnist(
     shape:tuple, # (c, h, w) of the images
 )->ResNet18:
-    "ResNet18 of MNIST width, 64 features (Table A1)."
+    "ResNet18 of MNIST width, 64 features (the authors' code)."
     return ResNet18(shape[0], 16, 2, (16, 32, 48, 64), (2, 2, 2, 2))
 
 def resnet18(
     shape:tuple, # (c, h, w) of the images
 )->ResNet18:
-    "ResNet18 as usual on CIFAR, 512 features (Table A1)."
+    "ResNet18 as usual on CIFAR, 512 features (the authors' code)."
     return ResNet18(shape[0], 64, 1, (64, 128, 256, 512), (1, 2, 2, 2))
 
 # %% ../nbs/02_models.ipynb #ec1f9870

@@ -15,7 +15,7 @@ from fastcore.docments import docments
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted('.'.join(p.relative_to(ROOT).with_suffix('').parts)
                  for p in (ROOT/'afd_nb').glob('**/[a-z]*.py'))
-LATER = ['afd_nb.cli', 'afd_nb.demo', 'afd_nb.report', 'afd_nb.verdict']
+LATER = []
 
 
 def own(cls):

@@ -33,7 +33,9 @@ print('ok')
 
 
 @pytest.mark.parametrize('name', ['afd_demo', 'afd_train', 'afd_evaluate',
-                                  'afd_diagnose', 'afd_analyse'])
+                                  'afd_diagnose', 'afd_analyse',
+                                  'afd_transfer', 'afd_report', 'afd_bench',
+                                  'afd_experiment'])
 def test_command_is_installed_and_helps(name):
     (command,) = entry_points(group='console_scripts', name=name)
     done = subprocess.run([Path(sys.executable).parent/name, '--help'],
