@@ -79,6 +79,19 @@ def test_figure_has_words(name):
                 assert f'#| {flag}' in c.source, c.source[:200]
 
 
+def test_every_page_leads_to_the_next():
+    import yaml
+    side = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text())
+    parts = side['website']['sidebar']['contents']
+    order = [n for p in parts for n in (
+        [p] if isinstance(p, str) else p['contents'])]
+    assert order[0] == 'index.ipynb' and len(order) > 50
+    for name, after in zip(order[1:], order[2:]):
+        title, _, said = PAGES[after].cells[0].source.partition('\n\n> ')
+        assert PAGES[name].cells[-2].source == (
+            f'Next: [{title[2:]}]({after}). {said}'), name
+
+
 def test_gallery_shows_every_figure():
     out, = [str(o.data['text/markdown'])
             for c in PAGES['90_gallery.ipynb'].cells
