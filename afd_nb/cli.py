@@ -67,7 +67,7 @@ def read_recipe(flags:dict, file=None):
 
 # %% ../nbs/33_cli.ipynb #5832109b
 def afd_demo(
-    argv:list=None, # words of the command line; None: the program\'s own
+    argv:list=None, # words of the command line; None: the program's own
 ):
     "Train five methods on digits, evaluate, and write a report."
     p = argparse.ArgumentParser('afd_demo', description=afd_demo.__doc__)
@@ -98,7 +98,7 @@ def afd_demo(
 
 # %% ../nbs/33_cli.ipynb #d6a8ad3c
 def afd_train(
-    argv:list=None, # words of the command line; None: the program\'s own
+    argv:list=None, # words of the command line; None: the program's own
 ):
     "Train by a recipe: a JSON file, flags, or both (flags win)."
     p = argparse.ArgumentParser('afd_train', description=afd_train.__doc__)
@@ -237,7 +237,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
 
 # %% ../nbs/33_cli.ipynb #c8675cbe
 def afd_evaluate(
-    argv:list=None, # words of the command line; None: the program\'s own
+    argv:list=None, # words of the command line; None: the program's own
 ):
     "Accuracy of models on images of a split, clean and under attack."
     p = argparse.ArgumentParser('afd_evaluate',
@@ -349,7 +349,7 @@ def in_short(settings:dict)->str:
 
 # %% ../nbs/33_cli.ipynb #85cf404f
 def afd_diagnose(
-    argv:list=None, # words of the command line; None: the program\'s own
+    argv:list=None, # words of the command line; None: the program's own
 ):
     "Is the robustness of a model real? A report of checks."
     p = argparse.ArgumentParser('afd_diagnose',
@@ -403,7 +403,7 @@ def diagnose_command(a):
 
 # %% ../nbs/33_cli.ipynb #9666d3d2
 def afd_transfer(
-    argv:list=None, # words of the command line; None: the program\'s own
+    argv:list=None, # words of the command line; None: the program's own
 ):
     "Accuracy of each model under what was made on each of the others."
     p = argparse.ArgumentParser('afd_transfer',
@@ -469,7 +469,7 @@ def names_of(targets)->list: # one for each
 
 # %% ../nbs/33_cli.ipynb #97d4a9bf
 def afd_report(
-    argv:list=None, # words of the command line; None: the program\'s own
+    argv:list=None, # words of the command line; None: the program's own
 ):
     "Write a page about runs: figures, tables, and what is not known."
     p = argparse.ArgumentParser('afd_report', description=afd_report.__doc__)

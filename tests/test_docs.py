@@ -15,7 +15,6 @@ from fastcore.docments import docments
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted('.'.join(p.relative_to(ROOT).with_suffix('').parts)
                  for p in (ROOT/'afd_nb').glob('**/[a-z]*.py'))
-LATER = []
 
 
 def own(cls):
@@ -61,7 +60,7 @@ def public(name):
             and v.__module__ == name and k == v.__name__}
 
 
-@pytest.mark.parametrize('name', [m for m in MODULES if m not in LATER])
+@pytest.mark.parametrize('name', MODULES)
 def test_every_public_name_says_what_it_takes(name):
     found = public(name)
     for cls in [*filter(inspect.isclass, found.values())]:
@@ -76,7 +75,7 @@ def test_site_can_show_every_signature(name):
         inspect.signature(o, eval_str=True)
 
 
-@pytest.mark.parametrize('name', [m for m in MODULES if m not in LATER])
+@pytest.mark.parametrize('name', MODULES)
 def test_first_lines_fit_one_line(name):
     for k, o in public(name).items():
         first, *rest = inspect.getdoc(o).splitlines()
@@ -116,11 +115,6 @@ def test_what_is_missing_is_found():
     assert not [*methods(Heir)]
     assert len(public('afd_nb.attacks')) > 10
     assert 'Tensor' not in public('afd_nb.attacks')
-
-
-def test_later_holds_only_modules_that_lack_something():
-    for name in LATER:
-        assert any(lacks(o) for o in public(name).values()), name
 
 
 def mixes(source):

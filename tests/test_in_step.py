@@ -1,6 +1,5 @@
 "Notebooks, package, README and sidebar say the same."
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope='module')
-def fresh(tmp_path_factory):
+def fresh(project):
     "A copy of the project in which export and clean were run."
-    to = tmp_path_factory.mktemp('project')/'afd_nb'
-    shutil.copytree(ROOT, to, symlinks=True, ignore=shutil.ignore_patterns(
-        '.git', 'afd_demo', '_docs', '_proc', '.venv', '__pycache__',
-        '*.egg-info', 'build', 'dist', 'data', 'runs'))
     bin = Path(sys.executable).parent
     for command in ('nbdev_export', 'nbdev_clean'):
-        done = subprocess.run([bin/command], cwd=to, capture_output=True,
+        done = subprocess.run([bin/command], cwd=project, capture_output=True,
                               text=True)
         assert done.returncode == 0, done.stderr
-    return to
+    return project
 
 
 def files(root, pattern):

@@ -1,6 +1,5 @@
 "Notebooks run from start to end as JupyterLab runs them; slow cells aside."
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -12,16 +11,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = re.compile(r'^#\|\s*(slow|gpu|notest)\b', re.M)
 QUICK = '00_core', '40_paper'
 NAMES = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
-
-
-@pytest.fixture(scope='module')
-def project(tmp_path_factory):
-    "A copy, since the last cell of a notebook exports."
-    to = tmp_path_factory.mktemp('project')/'afd_nb'
-    shutil.copytree(ROOT, to, symlinks=True, ignore=shutil.ignore_patterns(
-        '.git', 'afd_demo', '_docs', '_proc', '.venv', '__pycache__',
-        '*.egg-info', 'build', 'dist', 'data', 'runs'))
-    return to
 
 
 def run(nb, folder):
