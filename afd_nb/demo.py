@@ -194,11 +194,13 @@ def finding(
     eps:float,       # of training
 )->str:
     "What the numbers say about AFD, in one or two sentences."
-    at = lambda m, e: df[(df.method == m) & (df.eps == e)].accuracy.mean()
+    rows = lambda m, e: df[(df.method == m) & (df.eps == e)]
+    at = lambda m, e: rows(m, e).accuracy.mean()
     nt, afd, best = (at(m, eps) for m in ('nt', 'afd', 'at'))
-    gap = 100*(afd - best)
-    word = ('about what' if abs(gap) < 3 else
-            'more than' if gap > 0 else 'less than')
+    a, b = (rows(m, eps) for m in ('afd', 'at')) # all their intervals
+    word = ('more than' if a.low.min() > b.high.max() else
+            'less than' if a.high.max() < b.low.min() else
+            'not to be told apart from what')
     return (f"Under PGD at Linf eps {eps:g} AFD keeps {100*afd:.0f} % of "
             f"the test digits, natural training {100*nt:.0f} %. That is "
             f"{word} adversarial training keeps ({100*best:.0f} %), at a "
