@@ -347,7 +347,7 @@ def in_short(settings:dict)->str:
     return ' '.join(f'{k}={v}' for k, v in settings.items()
                     if k not in ('seed', 'of', 'early_stop')) or '-'
 
-# %% ../nbs/33_cli.ipynb #85cf404f
+# %% ../nbs/33_cli.ipynb #eba4e9ef
 def afd_diagnose(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -368,7 +368,7 @@ def afd_diagnose(
                       'without --store.'):
         diagnose_command(a)
 
-# %% ../nbs/33_cli.ipynb #eba4e9ef
+# %% ../nbs/33_cli.ipynb #f6fdbcad
 def diagnose_command(a):
     "What `afd_diagnose` does, after its flags are read."
     import pandas as pd
@@ -401,7 +401,7 @@ def diagnose_command(a):
                           file=sys.stdout)
     if a.out and world().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
 
-# %% ../nbs/33_cli.ipynb #9666d3d2
+# %% ../nbs/33_cli.ipynb #6346f101
 def afd_transfer(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -420,7 +420,7 @@ def afd_transfer(
     with plain_errors('afd_transfer'):
         say(transfer_command(a).to_string(index=False))
 
-# %% ../nbs/33_cli.ipynb #cebc9dab
+# %% ../nbs/33_cli.ipynb #d6145a13
 def transfer_command(a):
     "What `afd_transfer` does, after its flags are read."
     import pandas as pd
@@ -448,7 +448,7 @@ def transfer_command(a):
     on_main(lambda: write_text(out, table.round(6).to_csv(index=False)))
     return table
 
-# %% ../nbs/33_cli.ipynb #6346f101
+# %% ../nbs/33_cli.ipynb #9e313a3a
 def one_of(values, what, flag):
     "The only value there is; ValueError if runs differ or have none."
     values = {v for v in values if v is not None}
@@ -467,7 +467,7 @@ def names_of(targets)->list: # one for each
     if twice: raise ValueError(f"two runs are called {twice.pop()}")
     return names
 
-# %% ../nbs/33_cli.ipynb #97d4a9bf
+# %% ../nbs/33_cli.ipynb #5e97bb98
 def afd_report(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -486,7 +486,7 @@ def afd_report(
     a = p.parse_args(argv)
     with plain_errors('afd_report'): report_command(a)
 
-# %% ../nbs/33_cli.ipynb #fb44057c
+# %% ../nbs/33_cli.ipynb #686103b2
 def report_command(a):
     "What `afd_report` does, after its flags are read."
     from afd_nb.core import on_main

@@ -43,7 +43,7 @@ details{margin:.8rem 0}summary{cursor:pointer;font-weight:600}
 pre{background:var(--code);padding:.7rem;overflow-x:auto;font-size:.8rem}
 '''
 
-# %% ../nbs/31_report.ipynb #503b5490
+# %% ../nbs/31_report.ipynb #0323256c
 TABLES = '''
 .wide{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;min-width:100%;font-size:.92rem;
@@ -86,7 +86,7 @@ PRINT = '''
 '''
 STYLE = COLOURS + TEXT + TABLES + PRINT
 
-# %% ../nbs/31_report.ipynb #d008415e
+# %% ../nbs/31_report.ipynb #46b3b090
 SCRIPT = '''
 const sortBy=th=>{
  const t=th.closest('table'),body=t.tBodies[0],i=th.cellIndex;
@@ -110,7 +110,7 @@ addEventListener('afterprint',()=>{
  while(folded.length)folded.pop().open=false});
 '''
 
-# %% ../nbs/31_report.ipynb #e6cb8770
+# %% ../nbs/31_report.ipynb #1c12c130
 def html_table(
     rows:list,    # of lists of (text, value to sort by)
     columns:list, # headings
@@ -128,7 +128,7 @@ def html_table(
             f'aria-label="{html.escape(caption)}"><table><thead><tr>{head}'
             f'</tr></thead><tbody>{body}</tbody></table></div>')
 
-# %% ../nbs/31_report.ipynb #1c12c130
+# %% ../nbs/31_report.ipynb #7abf2bbc
 def html_cell(cell, side, first)->str:
     "A cell of a table; the first of a row is its heading."
     (text, value), tag = cell, 'th scope="row"' if first else 'td'
@@ -145,7 +145,7 @@ def is_word(value)->bool:
     try: return float(value) != float(value)
     except ValueError: return value != ''
 
-# %% ../nbs/31_report.ipynb #99a222db
+# %% ../nbs/31_report.ipynb #b9f56920
 def html_figure(
     source,      # a PNG file or matplotlib figure, or a list of them
     caption:str, # below it
@@ -161,7 +161,7 @@ def html_figure(
                                 else body)
             + f'<figcaption>{html.escape(caption)}</figcaption></figure>')
 
-# %% ../nbs/31_report.ipynb #b9f56920
+# %% ../nbs/31_report.ipynb #a7671acc
 DPI, ON_PAGE = 160, 108 # of the picture; pixels an inch on the page
 
 def html_image(
@@ -178,7 +178,7 @@ def html_image(
     return (f'<img alt="{html.escape(alt)}" width="{w}" height="{h}" src='
             f'"data:image/png;base64,{base64.b64encode(png).decode()}">')
 
-# %% ../nbs/31_report.ipynb #7cba0ca2
+# %% ../nbs/31_report.ipynb #8149b327
 GLYPHS = dict(zip('osD^vP<>*hx', '●■◆▲▼✚◀▶★⬢✕'))
 
 def html_key(
@@ -189,7 +189,7 @@ def html_key(
         f'<span><b style="color:{c}">{GLYPHS[m]}</b> {html.escape(k)}'
         '</span>' for k, (c, m) in styles.items()) + '</div>'
 
-# %% ../nbs/31_report.ipynb #7ea65715
+# %% ../nbs/31_report.ipynb #ee75b025
 def html_box(texts:list)->str:
     "What the numbers say, in a box."
     return f'<div class="verdict">{html_text(*texts)}</div>'
@@ -208,7 +208,7 @@ def html_lines(text:str)->str:
     "Lines as they are: commands, JSON."
     return f'<pre tabindex="0">{html.escape(text)}</pre>'
 
-# %% ../nbs/31_report.ipynb #8d424358
+# %% ../nbs/31_report.ipynb #c6643767
 def write_page(
     path,       # an .html file; whole or not at all
     title:str,  # heading

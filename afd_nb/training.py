@@ -544,7 +544,7 @@ def end_run(l:Loop, device, out)->Run:
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
-# %% ../nbs/09_training.ipynb #4c8c88df
+# %% ../nbs/09_training.ipynb #6c23191f
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
@@ -582,7 +582,7 @@ def load_run(
         raise ValueError(f"{f} is torn ({e})") from e
     return Run(path, recipe, model, history, record)
 
-# %% ../nbs/09_training.ipynb #c6e901e5
+# %% ../nbs/09_training.ipynb #cfd3876c
 def load_epochs(
     path,         # folder of a run that was trained with `keep`
     device='cpu', # where the models go

@@ -257,7 +257,7 @@ def weights_of(model)->str: # eight hexadecimal digits
         h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:8]
 
-# %% ../../nbs/36_analyse.ipynb #63633b64
+# %% ../../nbs/36_analyse.ipynb #e56663a5
 def open_out(out, rows, resume)->list: # names that are done
     "The folder; refuses what holds something else."
     import pandas as pd
@@ -280,7 +280,7 @@ def open_out(out, rows, resume)->list: # names that are done
     out.mkdir(parents=True, exist_ok=True)
     return []
 
-# %% ../../nbs/36_analyse.ipynb #e2788905
+# %% ../../nbs/36_analyse.ipynb #b4137557
 def analyse_command(a):
     "What `afd_analyse` does, after its flags are read."
     import matplotlib.pyplot as plt
