@@ -50,11 +50,11 @@ class AFD(Method):
 def step_classifier(self:AFD,
     x:Tensor, # clean images (b, c, h, w) in [0, 1]
     y:Tensor, # labels (b,)
-)->dict: # loss_classifier
+)->dict: # loss_classifier, grad_classifier: length of the gradient
     "Descend the cross-entropy of clean images, moving E and Dc."
     loss = F.cross_entropy(self.cast(self.model)(x), y)
-    descend(loss, self.opt_EDc)
-    return dict(loss_classifier=loss.detach())
+    grad = descend(loss, self.opt_EDc)
+    return dict(loss_classifier=loss.detach(), grad_classifier=grad)
 
 # %% ../nbs/10_afd.ipynb #10e275d3
 @patch
@@ -72,7 +72,7 @@ def step_discriminator(self:AFD,
     h:Tensor,     # clean features (b, d), without gradient
     h_adv:Tensor, # perturbed features (b, d), without gradient
     y:Tensor,     # labels (b,)
-)->dict: # loss_discriminator; da_clean, da_adv: shares it tells right
+)->dict: # loss_, grad_discriminator; da_clean, da_adv: shares told right
     "Descend Da's side of the game, `da_steps` times, moving Da."
     for _ in range(self.recipe.da_steps):
         clean, adv = self.Da(h, y), self.Da(h_adv, y)
@@ -80,8 +80,8 @@ def step_discriminator(self:AFD,
         if self.recipe.penalty:
             loss = loss + self.recipe.penalty*gradient_penalty(
                 self.Da, h, h_adv, y, self.generator)
-        descend(loss, self.opt_Da)
-    return dict(loss_discriminator=loss.detach(),
+        grad = descend(loss, self.opt_Da)
+    return dict(loss_discriminator=loss.detach(), grad_discriminator=grad,
                 da_clean=(clean > 0).float().mean(),
                 da_adv=(adv < 0).float().mean())
 
@@ -90,9 +90,9 @@ def step_discriminator(self:AFD,
 def step_embedding(self:AFD,
     h_adv:Tensor, # perturbed features (b, d), with their graph
     y:Tensor,     # labels (b,)
-)->dict: # loss_embedding
+)->dict: # loss_embedding, grad_embedding
     "Descend E's side of the game, moving E."
     with frozen(self.Da):
         loss = self.game.embedding(self.Da(h_adv, y))
-    descend(loss, self.opt_E)
-    return dict(loss_embedding=loss.detach())
+    grad = descend(loss, self.opt_E)
+    return dict(loss_embedding=loss.detach(), grad_embedding=grad)

@@ -30,8 +30,8 @@ class OneLoss(Method):
 
     def step(self, x:Tensor, y:Tensor)->dict:
         loss = self.loss(x, y)
-        descend(loss, self.opt)
-        return dict(loss=loss.detach())
+        grad = descend(loss, self.opt)
+        return dict(loss=loss.detach(), grad=grad)
 
 # %% ../nbs/11_baselines.ipynb #39212cee
 @method('nt')

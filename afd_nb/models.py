@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet', 'Embedding',
            'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'SharedBatchNorm', 'synced',
-           'save_model', 'load_model', 'load_official']
+           'weights_sum', 'save_model', 'read_weights', 'load_model', 'built', 'load_official']
 
 # %% ../nbs/02_models.ipynb #045fc770
-import json
+import hashlib, json
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from .core import (check_choice, mean_over, seeded, world,
-                         write_whole)
+from .core import (check_choice, checksum, mean_over, seeded, world,
+                         write_bytes)
 
 # %% ../nbs/02_models.ipynb #59d7d00f
 class BasicBlock(nn.Module):
@@ -302,11 +302,23 @@ def synced(
     return model
 
 # %% ../nbs/02_models.ipynb #337e359b
+def weights_sum(
+    state:dict, # name -> tensor
+    about:dict, # what is said of them, fit for JSON
+)->str: # 64 hexadecimal digits
+    "SHA-256 of named tensors and of what is said of them."
+    h = hashlib.sha256(checksum(about).encode())
+    for k, v in sorted(state.items()):
+        v = v.detach().cpu().contiguous()
+        h.update(f'{k} {v.dtype} {tuple(v.shape)} '.encode())
+        h.update(v.reshape(-1).view(torch.uint8).numpy())
+    return h.hexdigest()
+
 def save_model(
     model:Classifier, # made by `create_model`
     path,             # a .safetensors file; whole or not at all
     **more,           # goes into the header as JSON
-):
+)->str: # the checksum of weights and header, which the header holds
     """Weights and what is needed to build the model again, in one file.
 
     Examples
@@ -314,49 +326,70 @@ def save_model(
     >>> import tempfile
     >>> model = create_model('small', (1, 8, 8), 10)
     >>> with tempfile.TemporaryDirectory() as d:
-    ...     save_model(model, f'{d}/model.safetensors')
+    ...     checksum = save_model(model, f'{d}/model.safetensors')
     ...     again = load_model(f'{d}/model.safetensors')
     >>> again.Dc.weight.equal(model.Dc.weight)
     True
     """
     state = {k: v.detach().cpu().contiguous()
              for k, v in model.state_dict().items()}
-    header = json.dumps(dict(spec=model.spec, **more))
-    with write_whole(path) as tmp:
-        save_file(state, tmp, dict(afd_nb=header))
+    about = json.loads(json.dumps(dict(spec=model.spec, **more)))
+    seal = weights_sum(state, about)
+    header = json.dumps(about | dict(checksum=seal))
+    write_bytes(path, save(state, dict(afd_nb=header)))
+    return seal
 
 # %% ../nbs/02_models.ipynb #0c1da8ec
-def load_model(
-    path,         # written by `save_model`
-    device='cpu', # where the model goes
-)->Classifier: # in eval mode
-    "The model in `path`; ValueError if the file is not such a model."
+def read_weights(
+    path, # written by `save_model`
+)->tuple[dict, dict]: # tensors by name; the header
+    "What a weight file holds, if it is as it was written; ValueError."
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no weight file {path}")
     try:
         with safe_open(path, 'pt') as f:
             header = (f.metadata() or {}).get('afd_nb')
             state = {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError) as e:
+        about = None if header is None else json.loads(header)
+    except (SafetensorError, OSError, ValueError) as e:
         raise ValueError(f"{path} is torn or not a weight file ({e})"
                          ) from e
-    if header is None:
+    if not isinstance(about, dict) or 'spec' not in about:
         raise ValueError(f"{path} does not say how to build its model")
-    try: model = create_model(**json.loads(header)['spec'])
-    except (TypeError, KeyError, json.JSONDecodeError) as e:
-        raise ValueError(f"{path} describes a model that this version "
-                         f"cannot build ({e})") from e
-    fit_state(model, state, path)
+    seal = about.pop('checksum', None)
+    if seal != weights_sum(state, about):
+        raise ValueError(f"{path} is not as it was written: the checksum "
+                         "in its header "
+                         + ("is missing" if seal is None else "differs"))
+    return state, about | dict(checksum=seal)
+
+def load_model(
+    path,         # written by `save_model`
+    device='cpu', # where the model goes
+)->Classifier: # in eval mode
+    "The model in `path`; ValueError if the file is not such a model."
+    return built(path, *read_weights(path), device)
+
+def built(path, state, about, device)->Classifier:
+    "The model that a header describes, once its shapes are those given."
+    def make():
+        try: return create_model(**about['spec'])
+        except (TypeError, ValueError, IndexError, RuntimeError) as e:
+            raise ValueError(f"{path} describes a model that this version "
+                             f"cannot build ({e})") from e
+    with torch.device('meta'): # takes no memory, whatever it claims
+        fits(make().state_dict(), state, path)
+    model = make()
+    model.load_state_dict(state)
     return model.to(device).eval()
 
 # %% ../nbs/02_models.ipynb #cd78c073
-def fit_state(
-    model:nn.Module, # gets the weights
-    state:dict,      # name -> tensor
-    source,          # what an error names
+def fits(
+    mine:dict,   # name -> tensor
+    state:dict,  # likewise
+    source,      # what an error names
 ):
-    "Load `state` and refuse, with names and shapes, what does not fit."
-    mine = model.state_dict()
+    "Refuse, with names and shapes, a state that is shaped otherwise."
     odd = [f"{k} is missing" for k in mine.keys() - state.keys()]
     odd += [f"{k} is not known" for k in state.keys() - mine.keys()]
     odd += [f"{k} is {tuple(state[k].shape)}, not {tuple(mine[k].shape)}"
@@ -366,6 +399,14 @@ def fit_state(
         raise ValueError(f"{source} does not fit: "
                          + '; '.join(sorted(odd)[:4])
                          + (f" … {len(odd)} in all" if odd[4:] else ''))
+
+def fit_state(
+    model:nn.Module, # gets the weights
+    state:dict,      # name -> tensor
+    source,          # what an error names
+):
+    "Load `state` and refuse, with names and shapes, what does not fit."
+    fits(model.state_dict(), state, source)
     model.load_state_dict(state)
 
 # %% ../nbs/02_models.ipynb #c42cb3f4
@@ -397,9 +438,12 @@ def load_official(
     except Exception as e:
         raise ValueError(f"{path} is torn, or holds more than weights "
                          f"and was not opened ({e})") from e
-    lacks = {'E_state_dict', 'Dc_state_dict'} - set(file) if isinstance(
-        file, dict) else {'E_state_dict'}
-    if lacks: raise ValueError(f"{path} lacks {', '.join(sorted(lacks))}")
+    for k in ('E_state_dict', 'Dc_state_dict'):
+        if not isinstance(file, dict) or k not in file:
+            raise ValueError(f"{path} lacks {k}")
+        if not isinstance(file[k], dict) or not all(
+                isinstance(v, Tensor) for v in file[k].values()):
+            raise ValueError(f"{path}: {k} is not a dict of tensors")
     norm = official_variant(path, file.get('enc_model'),
                             normalize_features)
     model = create_model(network, shape, n_classes,

@@ -69,6 +69,7 @@ class Recipe:
     precision:str = 'auto' # of the training passes: float32, bfloat16;
                            # auto: bfloat16 on a GPU, else float32
     valid_steps:int = 20   # PGD steps of the validation each epoch
+    trouble:str = 'warn'   # what looks like failure: warn, or stop
     seed:int = 0           # weights, order, held-out images, attack
 
     def __post_init__(self): complete(self)
@@ -110,6 +111,7 @@ def complete(r:Recipe):
     for k, of in [('network', NETWORKS), ('norm', NORMS),
                   ('game', GAMES),
                   ('precision', ('auto', 'float32', 'bfloat16')),
+                  ('trouble', ('warn', 'stop')),
                   ('schedule', ('step', 'cosine', 'constant'))]:
         check_choice(k, getattr(r, k), of)
     get_attack(r.attack)

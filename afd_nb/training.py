@@ -8,8 +8,9 @@ __all__ = ['REGISTRY', 'HOMES', 'lr_factor', 'Method', 'method', 'get_method', '
            'train_epoch', 'fit', 'load_run', 'load_epochs']
 
 # %% ../nbs/09_training.ipynb #4102d537
-import dataclasses, importlib, importlib.util, json, math, platform
-import sys, time
+import dataclasses, hashlib, importlib, importlib.util, io, json, math
+import platform, sys, time, warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,20 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
 from .attacks import get_attack
-from .core import (Share, as_device, check_choice, check_images,
+from .core import (PART, Share, as_device, check_choice, check_images,
                          check_labels, check_number, frozen, gathered,
-                         generator, mean_over, on_main, seeded, world,
-                         write_json, write_text, write_whole)
+                         generator, locked, mean_over, on_main, read_signed,
+                         read_text, seeded, signed, stopping, world,
+                         write_bytes, write_json, write_text)
 from .data import NAMES, Data, TensorSplit, batches, load_data, take
-from .models import (STATS, Classifier, create_model, load_model,
-                           save_model, synced)
+from .models import (STATS, Classifier, built, create_model,
+                           load_model, read_weights, save_model, synced)
 from .recipe import Recipe, from_json, to_json
+from .trouble import TrainingTrouble, TrainingWarning, begun, diary
 
 # %% ../nbs/09_training.ipynb #1674be79
 def lr_factor(
@@ -138,13 +142,15 @@ Method.cast = cast
 def descend(
     loss:Tensor, # scalar
     *opts:torch.optim.Optimizer, # those that step
-):
+)->Tensor: # length of the gradient, 0-d
     "One step down `loss`; no gradient is left behind, also on an error."
     try:
         loss.backward()
-        mean_over([p.grad for o in opts for group in o.param_groups
-                   for p in group['params'] if p.grad is not None])
+        grads = [p.grad for o in opts for group in o.param_groups
+                 for p in group['params'] if p.grad is not None]
+        mean_over(grads)
         for o in opts: o.step()
+        return get_total_norm(grads)
     finally:
         for o in opts: o.zero_grad(set_to_none=True)
 
@@ -250,7 +256,15 @@ def versions()->dict:
 def device_name(device:torch.device)->str:
     "What a record says of the hardware."
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    return f"{device.type} ({processor()}), {torch.get_num_threads()} threads"
+
+def processor()->str:
+    "The processor's name, or its kind where the system keeps quiet."
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [v.split(':', 1)[1].strip() for v in lines
+             if v.startswith('model name')]
+    return (names or [platform.processor() or platform.machine()])[0]
 
 # %% ../nbs/09_training.ipynb #f9391d30
 @dataclass
@@ -266,6 +280,7 @@ class Loop:
     seconds:float = 0.   # in epochs that are done
     steps:int = 0     # mini-batches that are done
     keep:int = 0      # weights of every so many epochs stay; 0 is off
+    weights:str = ''  # checksum of the best ones, once they are on disk
 
 def loop_state(
     l:Loop, # between two epochs
@@ -282,18 +297,23 @@ def loop_state(
         history=l.history, seconds=l.seconds, steps=l.steps, keep=l.keep)
 
 # %% ../nbs/09_training.ipynb #097c9b12
-def load_loop_state(l:Loop, s:dict):
+def load_loop_state(l:Loop, s:dict, path='the state'):
     "Put the state `s` back into `l`; only on the same kind of device."
     here = l.generators['attack'].device.type
     if s['device'] != here:
         raise ValueError(f"the run was made on {s['device']} and goes on "
                          f"there only, not on {here}")
-    l.method.model.load_state_dict(s['model'])
-    l.mean.load_state_dict(s['mean'])
-    for kind in ('players', 'optimizers'):
-        for k, v in getattr(l.method, kind).items():
-            v.load_state_dict(s[kind][k])
-    for k, g in l.generators.items(): g.set_state(s['generators'][k].cpu())
+    try:
+        l.method.model.load_state_dict(s['model'])
+        l.mean.load_state_dict(s['mean'])
+        for kind in ('players', 'optimizers'):
+            for k, v in getattr(l.method, kind).items():
+                v.load_state_dict(s[kind][k])
+        for k, g in l.generators.items():
+            g.set_state(s['generators'][k].cpu())
+    except (RuntimeError, KeyError, ValueError) as e:
+        raise ValueError(f"{path} does not fit its recipe: was the method "
+                         f"or the network changed? ({e})") from e
     for k in 'history best best_epoch seconds steps keep'.split():
         setattr(l, k, s.get(k, 0))
 
@@ -307,38 +327,54 @@ def save_loop(l:Loop, path:Path):
     if not world().main: return
     if l.history:
         now = {k: v.clone() for k, v in l.mean.state_dict().items()}
-        about = dict(recipe=dataclasses.asdict(l.recipe))
+        about = dict(recipe=dataclasses.asdict(l.recipe), history=l.history)
         save_model(l.mean, path/'last.safetensors', **about)
         epoch = len(l.history)
         if l.keep and epoch % l.keep == 0:
             (path/'epochs').mkdir(exist_ok=True)
             save_model(l.mean, epoch_file(path, epoch), **about)
         l.mean.load_state_dict(l.best)
-        save_model(l.mean, path/'best.safetensors', **about)
+        l.weights = save_model(l.mean, path/'best.safetensors', **about)
         l.mean.load_state_dict(now)
         write_text(path/'history.csv',
                    pd.DataFrame(l.history).to_csv(index=False))
-    with write_whole(path/'state.pt') as tmp: torch.save(loop_state(l), tmp)
+    write_bytes(path/'state.pt', sealed(loop_state(l)))
 
 # %% ../nbs/09_training.ipynb #77c597d8
+def packed(value)->bytes:
+    "What `torch.save` writes."
+    f = io.BytesIO()
+    torch.save(value, f)
+    return f.getvalue()
+
+def sealed(state:dict)->bytes: # for `read_state`
+    "A state, packed, and the checksum of its bytes."
+    inner = packed(state)
+    return packed(dict(sha256=hashlib.sha256(inner).hexdigest(),
+        state=torch.frombuffer(bytearray(inner), dtype=torch.uint8)))
+
 def read_state(path):
-    "The saved state at `path`; ValueError if it is torn."
+    "The saved state at `path`; ValueError if it is not as it was written."
+    load = lambda f: torch.load(f, map_location='cpu', weights_only=True)
     try:
-        s = torch.load(path, map_location='cpu', weights_only=True)
-        if 'recipe' not in s: raise ValueError('no recipe inside')
-        return s
-    except Exception as e:
+        outer = load(path)
+        inner = outer['state'].numpy().tobytes()
+        if outer['sha256'] != hashlib.sha256(inner).hexdigest():
+            raise ValueError('its checksum differs')
+        return load(io.BytesIO(inner))
+    except Exception as e: # torch.load raises a dozen kinds
         raise ValueError(f"{path} is torn or not a training state "
                          f"({e})") from e
 
 # %% ../nbs/09_training.ipynb #7f112288
+LOCK = '.lock'
+
 def only_begun(out:Path, r:Recipe)->bool:
     "Was a run of this recipe killed before it wrote its first state?"
     mine = out/'recipe.json'
     if not mine.is_file(): return False
-    names = {p.name for p in out.iterdir()
-             if not p.name.startswith(('.recipe.json', '.state.pt'))}
-    return (names == {'recipe.json'}
+    names = {p.name for p in out.iterdir()} - {LOCK}
+    return ({n for n in names if not n.endswith(PART)} == {'recipe.json'}
             and mine.read_text('utf-8') == to_json(r) + '\n')
 
 # %% ../nbs/09_training.ipynb #833a1f4e
@@ -361,12 +397,19 @@ def open_folder(
         if odd: raise ValueError(f"{out} was made by another recipe: "
                                  + '; '.join(odd))
         return s
-    if not begun and out.exists() and (not out.is_dir()
-                                       or any(out.iterdir())):
+    if not begun and out.exists() and (not out.is_dir() or any(
+            p.name != LOCK for p in out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another folder"
                               " or resume the run in it (resume=True)")
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
+
+def take_folder(out, r:Recipe, resume:bool, stack:ExitStack)->dict:
+    "`open_folder`, and locked until the stack unwinds."
+    open_folder(out, r, resume) # refuses what it can without a trace
+    stack.enter_context(locked(Path(out)/LOCK, f'the run {out}'))
+    for f in Path(out).glob(f'.*{PART}'): f.unlink()
+    return open_folder(out, r, resume) # as it is, now that it is ours
 
 # %% ../nbs/09_training.ipynb #4fd9c11a
 def start_loop(
@@ -420,12 +463,18 @@ def train_epoch(
 # %% ../nbs/09_training.ipynb #9089542f
 def finish_epoch(l:Loop, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
+    epoch = len(l.history) + 1
     bad = [k for k, v in row.items() if not math.isfinite(v)]
     if bad: raise FloatingPointError(
-        f"{bad[0]} is {row[bad[0]]} in epoch {len(l.history) + 1}; lower "
-        "the learning rates (the last good epoch is kept)")
-    l.history.append(dict(epoch=len(l.history) + 1, **row,
-                          **validate(l.mean, *valid, l.recipe)))
+        f"{bad[0]} is {row[bad[0]]} in epoch {epoch}; lower the learning "
+        "rates (the last good epoch is kept)")
+    row = dict(epoch=epoch, **row, **validate(l.mean, *valid, l.recipe))
+    for said in begun([*l.history, row], l.method.model.Dc.out_features):
+        said = f'epoch {epoch}: {said}'
+        if l.recipe.trouble == 'stop': raise TrainingTrouble(
+            f"{said} (the last good epoch is kept)")
+        if world().main: warnings.warn(said, TrainingWarning, stacklevel=2)
+    l.history.append(row)
     scores = [h[l.method.chooses_by] for h in l.history]
     if scores[-1] > max(scores[:-1], default=-1):
         l.best_epoch = len(scores)
@@ -487,15 +536,20 @@ def fit(
     check_data(r, data)
     data = data.to(device)
     l = start_loop(r, data, device)
-    state = None if out is None else on_main(
-        lambda: open_folder(out, r, resume))
-    if state: load_loop_state(l, state)
-    if keep is not None: l.keep = keep
-    if out is not None and not state: save_loop(l, Path(out))
     if progress is None: progress = sys.stderr.isatty() and world().main
-    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        run_epochs(l, data, device, out and Path(out), progress)
-    return end_run(l, device, out and Path(out))
+    with ExitStack() as stack:
+        state = None if out is None else on_main(
+            lambda: take_folder(out, r, resume, stack))
+        if state: load_loop_state(l, state, Path(out)/'state.pt')
+        if keep is not None: l.keep = keep
+        if out is not None and not state: save_loop(l, Path(out))
+        stack.enter_context(torch.backends.cudnn.flags(deterministic=True,
+                                                       benchmark=False))
+        try: run_epochs(l, data, device, out and Path(out), progress)
+        except (FloatingPointError, TrainingTrouble) as e:
+            e.run = end_run(l, device, None) if l.best else None
+            raise
+        return end_run(l, device, out and Path(out))
 
 # %% ../nbs/09_training.ipynb #0d7915e0
 def run_epochs(l:Loop, data, device, out, progress):
@@ -505,19 +559,18 @@ def run_epochs(l:Loop, data, device, out, progress):
     board = tensorboard(out)
     with tqdm(total=r.epochs*n, initial=done*n, unit='batch',
               desc=r.method, disable=progress is not True) as bar:
-        tick = progress if callable(progress) else bar.update
+        count = progress if callable(progress) else bar.update
         try:
-            while len(l.history) < r.epochs:
-                begin = time.perf_counter()
-                row = train_epoch(l, data.train, tick)
-                finish_epoch(l, row, valid)
-                l.seconds += time.perf_counter() - begin
-                if out: save_loop(l, out)
-                last = l.history[-1]
-                bar.set_postfix({k: f'{last[k]:.1%}' for k in
-                                 ('valid_clean', 'valid_robust')})
-                for k, v in last.items():
-                    if board: board.add_scalar(k, v, last['epoch'])
+            with stopping() as here:
+                tick = lambda: (count(), here())
+                while len(l.history) < r.epochs:
+                    begin = time.perf_counter()
+                    row = train_epoch(l, data.train, tick)
+                    finish_epoch(l, row, valid)
+                    l.seconds += time.perf_counter() - begin
+                    if out: save_loop(l, out)
+                    here()
+                    tell(l.history[-1], bar, board)
         except KeyboardInterrupt as e:
             if out: e.add_note(f"{out} is complete up to epoch "
                                f"{len(l.history)}; go on with resume")
@@ -526,6 +579,13 @@ def run_epochs(l:Loop, data, device, out, progress):
             if board: board.close()
 
 # %% ../nbs/09_training.ipynb #7b62f94f
+def tell(row:dict, bar, board):
+    "The last epoch, on the bar and on the board."
+    bar.set_postfix({k: f'{row[k]:.1%}' for k in
+                     ('valid_clean', 'valid_robust')})
+    for k, v in row.items():
+        if board: board.add_scalar(k, v, row['epoch'])
+
 def tensorboard(out):
     "A TensorBoard writer into `out`, if TensorBoard is installed."
     if (out is None or not world().main
@@ -540,11 +600,32 @@ def end_run(l:Loop, device, out)->Run:
     record = dict(best_epoch=l.best_epoch, seconds=round(l.seconds, 1),
                   device=device_name(device), versions=versions())
     if world().size > 1: record['processes'] = world().size
-    if out: on_main(lambda: write_json(out/'record.json', record))
+    if said := diary(l.history, l.mean.Dc.out_features):
+        record['warnings'] = said
+    if out: record['weights'] = on_main(lambda: l.weights or read_weights(
+        out/'best.safetensors')[1]['checksum'])
+    if out: on_main(lambda: write_json(out/'record.json', signed(record)))
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
 
 # %% ../nbs/09_training.ipynb #6c23191f
+def vouched(path:Path, about:dict, recipe:Recipe)->pd.DataFrame:
+    "The history, if it and the recipe are what the weights speak of."
+    best, file = path/'best.safetensors', path/'history.csv'
+    if 'recipe' not in about or 'history' not in about:
+        raise ValueError(f"{best} says nothing of a training")
+    if from_json(json.dumps(about['recipe']), best) != recipe:
+        raise ValueError(f"{path/'recipe.json'} is not the recipe that "
+                         f"{best} was trained by")
+    whole = pd.DataFrame(about['history']).to_csv(index=False)
+    text = read_text(file)
+    lines = text.splitlines(keepends=True) # killed between two files, one
+    if len(lines) < 2 or text not in (     # epoch is not yet in the text
+            whole, ''.join(whole.splitlines(keepends=True)[:-1])):
+        raise ValueError(f"{file} is torn, or not the history of {best}")
+    return pd.read_csv(io.StringIO(text), float_precision='round_trip')
+
+# %% ../nbs/09_training.ipynb #c6e901e5
 def load_run(
     path,         # a run's folder
     device='cpu', # where the model goes
@@ -568,21 +649,22 @@ def load_run(
     if not (path/'recipe.json').is_file():
         raise FileNotFoundError(f"{path} is not a run: it has no "
                                 "recipe.json")
-    recipe = from_json((path/'recipe.json').read_text('utf-8'),
+    recipe = from_json(read_text(path/'recipe.json', 10**6),
                        path/'recipe.json')
     if not (path/'history.csv').is_file():
         raise FileNotFoundError(f"{path} has not finished an epoch yet")
-    model = load_model(path/'best.safetensors', as_device(str(device)))
-    try: history = pd.read_csv(path/'history.csv')
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise ValueError(f"{path/'history.csv'} is torn ({e})") from e
+    best = path/'best.safetensors'
+    state, about = read_weights(best)
+    model = built(best, state, about, as_device(str(device)))
+    history = vouched(path, about, recipe)
     f = path/'record.json'
-    try: record = json.loads(f.read_text('utf-8')) if f.exists() else {}
-    except json.JSONDecodeError as e:
-        raise ValueError(f"{f} is torn ({e})") from e
+    record = read_signed(f) if f.exists() else {}
+    if record.get('weights', about['checksum']) != about['checksum']:
+        raise ValueError(f"{best} is not the file that {f} speaks of: its "
+                         "checksum is another")
     return Run(path, recipe, model, history, record)
 
-# %% ../nbs/09_training.ipynb #cfd3876c
+# %% ../nbs/09_training.ipynb #6b1fad27
 def load_epochs(
     path,         # folder of a run that was trained with `keep`
     device='cpu', # where the models go
