@@ -7,7 +7,7 @@ __all__ = ['plain_errors', 'say', 'recipe_flags', 'afd_demo', 'afd_train', 'Targ
            'afd_diagnose', 'afd_transfer', 'afd_report']
 
 # %% ../nbs/33_cli.ipynb #55295354
-import argparse, dataclasses, importlib, json, sys
+import argparse, dataclasses, importlib, json, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,14 +18,17 @@ def plain_errors(
     go_on:str='', # what to do after Ctrl-C
 ):
     "Turn an expected error into one line on stderr and an exit status."
-    try: yield
+    def stop(signum, frame): raise stop_of(signum)
+    try:
+        from afd_nb.core import handled, stop_of
+        with handled(stop, signal.SIGTERM): yield
     except (ValueError, TypeError, OSError, FloatingPointError,
             RuntimeError) as e:
-        print(f"{name}: {e}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(e).split())}", file=sys.stderr)
         raise SystemExit(2) from e
     except KeyboardInterrupt as e:
         print(f"\n{name}: stopped. {go_on}", file=sys.stderr)
-        raise SystemExit(130) from e
+        raise SystemExit(getattr(e, 'status', 130)) from e
 
 def say(
     *lines, # what `print` takes
@@ -52,12 +55,13 @@ def recipe_flags(
 # %% ../nbs/33_cli.ipynb #9ceca643
 def read_recipe(flags:dict, file=None):
     "A recipe from a JSON file or record, and flags; flags win."
+    from afd_nb.core import read_text
     from afd_nb.recipe import Recipe, from_json
     d = {}
     if file:
         if not Path(file).is_file():
             raise FileNotFoundError(f"there is no recipe file {file}")
-        try: d = json.loads(Path(file).read_text('utf-8'))
+        try: d = json.loads(read_text(file))
         except json.JSONDecodeError as e:
             raise ValueError(f"{file} is not JSON: {e}") from e
         if isinstance(d, dict) and isinstance(d.get('recipe'), dict):
@@ -118,8 +122,7 @@ def afd_train(
     a = vars(p.parse_args(argv))
     own = {k: a.pop(k) for k in
            'out recipe resume keep root workers device'.split()}
-    go_on = 'Go on with: afd_train --resume RUN'
-    with plain_errors('afd_train', go_on):
+    with plain_errors('afd_train'):
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
         say(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
@@ -129,6 +132,7 @@ def afd_train(
 def train_command(flags, *, out, recipe, resume, keep, root, workers,
                   device):
     "What `afd_train` does, after its flags are read."
+    from afd_nb.core import read_text
     from afd_nb.data import load_data
     from afd_nb.training import fit, from_json, get_method
     if resume:
@@ -138,7 +142,7 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
         file = Path(resume)/'recipe.json'
         if not file.is_file():
             raise FileNotFoundError(f"{resume} holds no run to resume")
-        r, out = from_json(file.read_text('utf-8'), file), resume
+        r, out = from_json(read_text(file, 10**6), file), resume
     else:
         r = read_recipe(flags, recipe)
         out = out or f'runs/{r.dataset}-{r.method}-seed{r.seed}'

@@ -284,7 +284,7 @@ def read_signed(
 )->dict: # without the checksum
     "JSON that is as it was written; ValueError names file and fault."
     try: value = json.loads(read_text(path))
-    except json.JSONDecodeError as e:
+    except (json.JSONDecodeError, RecursionError) as e:
         raise ValueError(f"{path} is torn ({e})") from e
     if not isinstance(value, dict):
         raise ValueError(f"{path} should hold a JSON object, it holds a "
@@ -316,6 +316,7 @@ def locked(
 # %% ../nbs/00_core.ipynb #5bc819a3
 class Stopped(KeyboardInterrupt):
     "SIGTERM, where the program could stop."
+    status = 143 # of the program's exit
 
 @contextmanager
 def stopping():

@@ -62,7 +62,8 @@ def open_image(path, channels:int):
     try:
         with Image.open(path) as img:
             return img.convert('L' if channels == 1 else 'RGB')
-    except (UnidentifiedImageError, OSError, SyntaxError) as e:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError,
+            Image.DecompressionBombError) as e:
         raise ValueError(f"{path} is not a readable image; remove or "
                          f"replace it ({e})") from e
 
@@ -260,7 +261,8 @@ def _folder_shape(samples, size):
     for path, _ in samples:
         try:
             with Image.open(path) as img: mode, wh = img.mode, img.size
-        except OSError as e:
+        except (OSError, SyntaxError, ValueError,
+                Image.DecompressionBombError) as e:
             raise ValueError(f"{path} is not a readable image; remove "
                              f"or replace it ({e})") from e
         if mode[0] in 'IF':

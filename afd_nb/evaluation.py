@@ -229,13 +229,14 @@ class Store:
         if not (self.path and self.path.exists()): return None
         try:
             with np.load(self.path, allow_pickle=False) as f: d = dict(f)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
-            raise ValueError(f"{self.path} is torn ({e}); delete it to "
-                             "have it computed again") from e
-        if d.pop('about').item() != self.about:
-            raise ValueError(f"{self.path} holds another evaluation")
-        for k in ('notes', 'epsilons'): d[k] = d[k].tolist()
-        return Work(**d)
+            if d.pop('about').item() != self.about:
+                raise ValueError('it is of another evaluation')
+            for k in ('notes', 'epsilons'): d[k] = d[k].tolist()
+            return Work(**d)
+        except Exception as e: # a torn archive raises a dozen kinds
+            raise ValueError(f"{self.path} is torn or holds something else "
+                             f"({e}); delete it to have it computed again"
+                             ) from e
 
     def save(self, w):
         if not self.path or not world().main: return

@@ -150,11 +150,13 @@ def from_json(
     ValueError: JSON: a recipe has no field epoch
     """
     try: d = json.loads(text)
-    except json.JSONDecodeError as e:
+    except (json.JSONDecodeError, RecursionError) as e:
         raise ValueError(f"{source} is not JSON: {e}") from e
     if not isinstance(d, dict):
         raise ValueError(f"{source} must hold one JSON object")
     odd = d.keys() - {f.name for f in fields(Recipe)}
     if odd: raise ValueError(f"{source}: a recipe has no field "
                              f"{', '.join(sorted(odd))}")
-    return Recipe(**d)
+    try: return Recipe(**d)
+    except (ValueError, TypeError) as e:
+        raise type(e)(f"{source}: {e}") from e

@@ -373,9 +373,14 @@ def only_begun(out:Path, r:Recipe)->bool:
     "Was a run of this recipe killed before it wrote its first state?"
     mine = out/'recipe.json'
     if not mine.is_file(): return False
-    names = {p.name for p in out.iterdir()} - {LOCK}
-    return ({n for n in names if not n.endswith(PART)} == {'recipe.json'}
+    return (all(p.name == 'recipe.json' or ours(p.name)
+                for p in out.iterdir())
             and mine.read_text('utf-8') == to_json(r) + '\n')
+
+def ours(name:str)->bool:
+    "Is it the name of a lock, or of what a killed run was writing first?"
+    return name == LOCK or name.endswith(PART) and name.startswith(
+        ('.recipe.json.', '.state.pt.'))
 
 # %% ../nbs/09_training.ipynb #833a1f4e
 def open_folder(
@@ -398,7 +403,7 @@ def open_folder(
                                  + '; '.join(odd))
         return s
     if not begun and out.exists() and (not out.is_dir() or any(
-            p.name != LOCK for p in out.iterdir())):
+            not ours(p.name) for p in out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another folder"
                               " or resume the run in it (resume=True)")
     out.mkdir(parents=True, exist_ok=True)
@@ -623,7 +628,7 @@ def vouched(path:Path, about:dict, recipe:Recipe)->pd.DataFrame:
     if len(lines) < 2 or text not in (     # epoch is not yet in the text
             whole, ''.join(whole.splitlines(keepends=True)[:-1])):
         raise ValueError(f"{file} is torn, or not the history of {best}")
-    return pd.read_csv(io.StringIO(text), float_precision='round_trip')
+    return pd.DataFrame(about['history'][:len(lines) - 1])
 
 # %% ../nbs/09_training.ipynb #c6e901e5
 def load_run(

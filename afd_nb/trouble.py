@@ -9,7 +9,7 @@ __all__ = ['LARGE', 'TINY', 'LONG', 'diverges', 'da_collapses', 'fades', 'Traini
 # %% ../nbs/15_trouble.ipynb #1ffe9e0d
 LARGE = 1e4 # a loss beyond it diverges
 TINY = 1e-8 # a gradient below it has vanished
-LONG = 3    # epochs in a row that Da must be stuck
+LONG = 3    # epochs in a row that count as stuck
 
 def diverges(
     history:list,  # a dict an epoch, as in `history.csv`
@@ -27,6 +27,9 @@ def diverges(
             return f'{k} is {v:.3g}'
     share = [(h['valid_clean'] - 1/n_classes)/(1 - 1/n_classes)
              for h in history if 'valid_clean' in h]
+    if len(share) >= LONG and max(share[-LONG:]) < .05:
+        return ('accuracy on held-out images has been at chance for '
+                f'{LONG} epochs')
     if share and max(share) > .5 and share[-1] < .1:
         best, last = (1/n_classes + s*(1 - 1/n_classes)
                       for s in (max(share), share[-1]))

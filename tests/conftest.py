@@ -1,4 +1,5 @@
 "What several test files share."
+import csv
 import os
 import shutil
 from pathlib import Path
@@ -20,3 +21,25 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT, to, symlinks=True,
                     ignore=shutil.ignore_patterns(*LEFT))
     return to
+
+
+TALLIES = []
+
+
+@pytest.fixture
+def tally():
+    "Note a fault that was tried, how, how often; what was lost: nothing."
+    return lambda fault, how, times: TALLIES.append((fault, how, times))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    "With AFD_RELIABILITY=FILE.csv: what was tried, if all of it held."
+    file = os.environ.get('AFD_RELIABILITY')
+    if not file or exitstatus or not TALLIES: return
+    total = {}
+    for fault, how, times in TALLIES:
+        total[fault, how] = total.get((fault, how), 0) + times
+    with open(file, 'w', newline='') as f:
+        out = csv.writer(f, lineterminator='\n')
+        out.writerow(['fault', 'how', 'times', 'lost'])
+        out.writerows([*k, n, 0] for k, n in total.items())

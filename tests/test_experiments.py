@@ -4,7 +4,7 @@ import json
 import pytest
 
 from afd_nb.experiments import afd_experiment, all_experiments, recorded
-from afd_nb.results import read_record
+from afd_nb.results import read_record, record_text
 
 
 def commands(said, word):
@@ -38,10 +38,10 @@ def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
     afd_experiment(call) # all is recorded
     assert commands(capsys.readouterr().out, 'done') == plan
     assert weights.stat().st_mtime_ns == before
-    rec = json.loads(records[0].read_text()) # as if stopped before ddn
+    rec = read_record(records[0]) # as if stopped before ddn
     rec['evaluations'] = [e for e in rec['evaluations']
                           if e['attack'] != 'ddn']
-    records[0].write_text(json.dumps(rec))
+    records[0].write_text(record_text(rec))
     afd_experiment(call)
     assert commands(capsys.readouterr().out, 'to do') == ['afd_evaluate']
     assert weights.stat().st_mtime_ns == before
