@@ -19,14 +19,14 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from .attack_zoo import (Attack, PaperAttack, all_broken, attack as get_attack,
-                               flags_kept)
+from .attack_zoo import Attack, PaperAttack, attack as get_attack
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
                          check_number, frozen, method_style, on_main,
                          seeded)
 from .kept import (Seen, Store, by_eps, by_finds, bytes_kept,
                          fingerprint, fitting, look, memory_left, new_work)
+from .libraries import all_broken, flags_kept
 
 _all_ = ['Seen', 'bytes_kept', 'fingerprint', 'fitting', 'look',
          'memory_left']
