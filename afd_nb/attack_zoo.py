@@ -368,7 +368,7 @@ def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
 )->list: # of PaperAttack
-    """Table A2, as printed or with steps that can cross the ball.
+    """Table A2, as printed or with steps that follow eps.
 
     Examples
     --------

@@ -100,23 +100,23 @@ def ceiling(
 # %% ../nbs/12_evaluation.ipynb #418afd66
 @dataclass
 class Evaluation:
-    "What one attack left of one model, example by example."
+    "What one attack left of one model, image by image."
     attack:str         # its name
     norm:str           # of eps
     epsilons:list      # increasing
-    robust:np.ndarray  # bool (examples, eps): right, and still right
+    robust:np.ndarray  # bool (images, eps): right, and still right
     ceilings:list      # of each eps: the most that is possible
     settings:dict = field(default_factory=dict) # steps, seed, …
-    failed:np.ndarray = None # bool (examples, eps): counted as robust
+    failed:np.ndarray = None # bool (images, eps): counted as robust
                              # because they could not be attacked
     notes:list = field(default_factory=list)    # flags and reasons
     parts:list = field(default_factory=list)    # names, in order
-    by:np.ndarray = None # int (examples, eps): part that fooled, or -1
+    by:np.ndarray = None # int (images, eps): part that fooled, or -1
     about:str = ''       # fingerprint of model and images
 
     @property
     def n(self)->int:
-        "How many examples there are."
+        "How many images there are."
         return len(self.robust)
     @property
     def n_failed(self)->pd.Series: # by eps
@@ -185,12 +185,12 @@ def evaluate(
     batch_size:int=None, # None: what fits, see `fitting`
     seed:int=None,     # of the attack's random numbers; None: 0
     envelope:bool=True, # what fell at a smaller eps has fallen
-    store=None,        # folder that keeps results, example by example;
+    store=None,        # folder that keeps results, image by image;
                        # not those of a function, whose name says too little
     progress:Callable=None, # called with units done, see `effort`
     seen:Seen=None,    # what is known of the model, see `evaluate_all`
     **settings,        # of the attack: steps, restarts, …
-)->Evaluation: # per-example results by eps
+)->Evaluation: # per-image results by eps
     """Robust accuracy of `model` against one attack over `epsilons`.
 
     Examples
@@ -258,7 +258,7 @@ def effort(
     n:int,     # images
     epsilons,  # as many as there are
 )->int: # units that `progress` counts
-    "Examples x eps x model passes: what there is to do at most."
+    "Images x eps x model passes: what there is to do at most."
     return n*len(epsilons)*a.cost
 
 # %% ../nbs/12_evaluation.ipynb #6985387e
@@ -286,7 +286,7 @@ def distinct(notes)->list:
     return [n for n in notes if n in seen.values()]
 
 def square_flag(e)->list: # AutoAttack's own flag about Square
-    "What AutoAttack would say of Square, over all examples."
+    "What AutoAttack would say of Square, over all images."
     import pyautoattack
     with flags_kept() as flags:
         for eps in e.epsilons:

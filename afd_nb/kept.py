@@ -24,7 +24,7 @@ def predict(model, x)->Tensor: # classes (b,)
     return logits_of(model, x).argmax(1)
 
 def batches(mask, size)->list: # of index arrays
-    "The examples of a mask, `size` at a time."
+    "The images of a mask, `size` at a time."
     i = np.flatnonzero(mask)
     return [i[k:k + size] for k in range(0, len(i), size)]
 
@@ -46,7 +46,7 @@ def fingerprint(
 # %% ../nbs/44_kept_on_disk.ipynb #550a888a
 @dataclass
 class Work:
-    "What is known so far, example by example."
+    "What is known so far, image by image."
     right:np.ndarray  # bool (n,): right when not attacked
     by:np.ndarray     # int8 (n, eps): part that fooled it, -1 none
     done:np.ndarray   # int8 (n, eps): parts that are through with it

@@ -62,7 +62,7 @@ def distances(
     d:Tensor, # perturbations (b, …)
     norm:str, # 'linf', 'l2', 'l1'
 )->Tensor: # (b,), float64
-    "Length of each example's perturbation."
+    "Length of each image's perturbation."
     return flat_norm(d.detach().double(), NORMS[norm].p).flatten()
 
 # %% ../nbs/45_behind_the_zoo.ipynb #a9412692
