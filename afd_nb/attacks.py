@@ -25,7 +25,7 @@ def flat_norm(
     d:Tensor, # (b, …)
     p:float,  # of the norm: 1, 2, math.inf
 )->Tensor: # (b, 1, …)
-    """p-norm of each example, shaped to broadcast against it.
+    """p-norm of each image, shaped to broadcast against it.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def cross_entropy(
     z:Tensor, # logits (b, classes)
     y:Tensor, # labels (b,)
 )->Tensor: # (b,)
-    "Cross-entropy of each example."
+    "Cross-entropy of each image."
     return F.cross_entropy(z, y, reduction='none')
 
 # %% ../nbs/06_attacks.ipynb #496e4e7a
@@ -199,7 +199,7 @@ def ascend(
     step_size:float, # length of each
     loss:Callable,   # (logits, y) -> (b,)
     x_adv:Tensor,    # first points, like x
-    early_stop:bool, # leave fooled examples alone
+    early_stop:bool, # leave fooled images alone
 )->Tensor: # the last points, like x
     "One run of PGD from the points `x_adv`."
     out, active = x_adv.clone(), None
@@ -232,7 +232,7 @@ def pgd(
     generator:torch.Generator=None, # draws the starts
     loss:Callable=cross_entropy,    # (logits, y) -> (b,)
     start:Tensor=None,        # first points instead of a random start
-    early_stop:bool=False,    # leave fooled examples alone
+    early_stop:bool=False,    # leave fooled images alone
     fast:bool=True,           # climb on the folded twin of the model
 )->Tensor: # x_adv, in the ball and in [0, 1]
     """Projected gradient ascent (Madry et al. 2017); Sec. 3.2, Table A2.
@@ -273,7 +273,7 @@ def strongest(
     restarts:int,  # runs in all
     early_stop:bool, # run again only for those that still stand
 )->Tensor: # x_adv, like x
-    "The best point of each example over `restarts` calls of `run`."
+    "The best point of each image over `restarts` calls of `run`."
     best = run(x, y, start).detach()
     if restarts == 1: return best
     with torch.no_grad(): z = model(best)
@@ -364,7 +364,7 @@ def checkpoints(
 # %% ../nbs/06_attacks.ipynb #7d2a2a88
 @dataclass
 class Progress:
-    "How each example fares: what APGD needs to judge its step size."
+    "How each image fares: what APGD needs to judge its step size."
     best:Tensor  # highest loss so far (b,)
     step:Tensor  # step size (b, 1, 1, 1)
     rises:Tensor # steps since the last checkpoint that raised the loss
@@ -374,8 +374,8 @@ class Progress:
 
     def judge(self,
         t:int,   # the step that is done
-    )->Tensor:   # which examples are stuck (b,)
-        "Halve the steps of stuck examples at checkpoint `t`."
+    )->Tensor:   # which images are stuck (b,)
+        "Halve the steps of stuck images at checkpoint `t`."
         stuck = self.rises < .75*(t - self.last)
         if self.old_best is not None:
             stuck |= ~self.halved & (self.best <= self.old_best)
@@ -396,9 +396,9 @@ def apgd_ce(
     restarts:int=1,  # independent starts
     generator:torch.Generator=None, # draws the starts
     loss:Callable=cross_entropy,    # (logits, y) -> (b,)
-    early_stop:bool=False, # restart only examples that still stand
+    early_stop:bool=False, # restart only images that still stand
     fast:bool=True,  # climb on the folded twin of the model
-)->Tensor: # x_adv, the point of highest loss of each example
+)->Tensor: # x_adv, the point of highest loss of each image
     """Auto-PGD on the cross-entropy (Croce & Hein 2020, Algorithm 1).
 
     Examples

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attack_zoo import (FOOLBOX, import_advertorch, paper_attacks,
-                               translated, with_own_starts)
+from .attack_zoo import paper_attacks
 from .attacks import cross_entropy, lent, pgd
 from .core import as_device, check_choice, frozen, seeded, write_json
 from .data import Data, TensorSplit, load_data
 from .discriminator import Discriminator
 from .evaluation import evaluate, look
+from .libraries import (FOOLBOX, import_advertorch, translated,
+                              with_own_starts)
 from .models import create_model
 from .recipe import Recipe
 from .training import fit, load_run, start_loop

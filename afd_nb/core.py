@@ -20,90 +20,6 @@ import torch
 from torch import Tensor, nn
 
 # %% ../nbs/00_core.ipynb #5abe9e2d
-@dataclass(frozen=True)
-class World:
-    "The processes that work together, and which of them this is."
-    rank:int=0 # 0 is the main one: it writes files and shows progress
-    size:int=1 # how many there are
-
-    @property
-    def main(self)->bool:
-        "Is this the one that writes files?"
-        return self.rank == 0
-    def rows(self,
-        n:int, # rows of the whole batch
-    )->slice:  # as even as can be, in order
-        "The part of n rows that is this process's."
-        return slice(n*self.rank//self.size, n*(self.rank + 1)//self.size)
-
-def world()->World: # alone: rank 0 of 1
-    "As `accelerate launch` or `notebook_launcher` started it."
-    if int(os.environ.get('WORLD_SIZE', 1)) == 1: return World()
-    s = launched()
-    return World(s.process_index, s.num_processes)
-
-def launched(): # an accelerate.PartialState
-    "Accelerate's word on this process: its device, rank and so on."
-    from accelerate import PartialState
-    return PartialState(cpu=not torch.cuda.is_available())
-
-# %% ../nbs/00_core.ipynb #7732c171
-def mean_over(
-    tensors:list, # of every process alike in number and shape
-):
-    "Average tensors over the processes, in place."
-    if world().size == 1 or not tensors: return
-    from accelerate.utils import reduce
-    flat = reduce(torch.cat([t.flatten() for t in tensors]), 'mean')
-    for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
-        t.copy_(part.view_as(t))
-
-def gathered(
-    value,  # any Python object that pickles
-)->list: # of every process, by rank
-    "What each process has, as a list everywhere; any Python object."
-    if world().size == 1: return [value]
-    from accelerate.utils import gather_object
-    return gather_object([value])
-
-def on_main(
-    f, # a function without arguments
-): # what f gives, everywhere
-    "Call `f()` in the main process; its answer or its error is everybody's."
-    answer = error = None
-    if world().main:
-        try: answer = f()
-        except Exception as e: error = e
-    answer, error = gathered((answer, error))[0]
-    if error is not None: raise error
-    return answer
-
-# %% ../nbs/00_core.ipynb #cc48cd08
-def as_device(
-    name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
-)->torch.device: # a device that exists on this machine
-    "The device called `name`; ValueError if this machine lacks it."
-    if name == 'auto':
-        if world().size > 1: return launched().device # one a process
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try: device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device={name!r} is not a device name; "
-                         "use 'auto', 'cpu', 'cuda', 'cuda:1' …") from None
-    there = {'cpu': 1, 'cuda': torch.cuda.device_count(),
-             'mps': int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= there.get(device.type, 0):
-        raise ValueError(f"device={name!r} is not on this machine; "
-                         "use 'auto' or 'cpu'")
-    if world().size > 1 and device.type != launched().device.type:
-        raise ValueError(f"device={name!r}: the processes were launched for "
-                         f"{launched().device.type}; use 'auto'")
-    return device
-
-# %% ../nbs/00_core.ipynb #afdd7140
-if os.environ.get('IN_TEST'): torch.set_num_threads(1)
-
-# %% ../nbs/00_core.ipynb #505211f9
 @contextmanager
 def seeded(
     seed:int, # any integer
@@ -142,31 +58,7 @@ def generator(
     """
     return torch.Generator(device).manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #6b559017
-@dataclass
-class Share:
-    "A generator for the rows of one process in a batch that many share."
-    generator:torch.Generator # in the same state everywhere
-    n:int                     # rows of the whole batch
-    rows:slice                # those of this process
-
-def draw(
-    f,           # torch.rand or torch.randn
-    shape:tuple, # (b, …)
-    generator=None, # a torch.Generator, a Share, None: the global one
-    **kw,        # of f: device, dtype
-)->Tensor: # (b, …)
-    "Random numbers by `generator`; ValueError if a share has other rows."
-    if not isinstance(generator, Share):
-        return f(shape, generator=generator, **kw)
-    s = generator
-    rows = range(s.n)[s.rows]
-    if shape[0] != len(rows):
-        raise ValueError(f"a share of {len(rows)} rows cannot draw "
-                         f"{shape[0]}; restarts and early stops need all")
-    return f((s.n, *shape[1:]), generator=s.generator, **kw)[s.rows]
-
-# %% ../nbs/00_core.ipynb #5d72d410
+# %% ../nbs/00_core.ipynb #3041de65
 @contextmanager
 def frozen(
     *models:nn.Module, # put into eval mode, no gradients for parameters
@@ -462,3 +354,111 @@ def figure_style():
         yield
         shown = plt.isinteractive() # not a matter of style
     (plt.ion if shown else plt.ioff)()
+
+# %% ../nbs/00_core.ipynb #494ed435
+@dataclass(frozen=True)
+class World:
+    "The processes that work together, and which of them this is."
+    rank:int=0 # 0 is the main one: it writes files and shows progress
+    size:int=1 # how many there are
+
+    @property
+    def main(self)->bool:
+        "Is this the one that writes files?"
+        return self.rank == 0
+    def rows(self,
+        n:int, # rows of the whole batch
+    )->slice:  # as even as can be, in order
+        "The part of n rows that is this process's."
+        return slice(n*self.rank//self.size, n*(self.rank + 1)//self.size)
+
+def world()->World: # alone: rank 0 of 1
+    "As `accelerate launch` or `notebook_launcher` started it."
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1: return World()
+    s = launched()
+    return World(s.process_index, s.num_processes)
+
+def launched(): # an accelerate.PartialState
+    "Accelerate's word on this process: its device, rank and so on."
+    from accelerate import PartialState
+    return PartialState(cpu=not torch.cuda.is_available())
+
+# %% ../nbs/00_core.ipynb #3a252c51
+def mean_over(
+    tensors:list, # of every process alike in number and shape
+):
+    "Average tensors over the processes, in place."
+    if world().size == 1 or not tensors: return
+    from accelerate.utils import reduce
+    flat = reduce(torch.cat([t.flatten() for t in tensors]), 'mean')
+    for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
+        t.copy_(part.view_as(t))
+
+def gathered(
+    value,  # any Python object that pickles
+)->list: # of every process, by rank
+    "What each process has, as a list everywhere; any Python object."
+    if world().size == 1: return [value]
+    from accelerate.utils import gather_object
+    return gather_object([value])
+
+def on_main(
+    f, # a function without arguments
+): # what f gives, everywhere
+    "Call `f()` in the main process; its answer or its error is everybody's."
+    answer = error = None
+    if world().main:
+        try: answer = f()
+        except Exception as e: error = e
+    answer, error = gathered((answer, error))[0]
+    if error is not None: raise error
+    return answer
+
+# %% ../nbs/00_core.ipynb #e062e4fa
+@dataclass
+class Share:
+    "A generator for the rows of one process in a batch that many share."
+    generator:torch.Generator # in the same state everywhere
+    n:int                     # rows of the whole batch
+    rows:slice                # those of this process
+
+def draw(
+    f,           # torch.rand or torch.randn
+    shape:tuple, # (b, …)
+    generator=None, # a torch.Generator, a Share, None: the global one
+    **kw,        # of f: device, dtype
+)->Tensor: # (b, …)
+    "Random numbers by `generator`; ValueError if a share has other rows."
+    if not isinstance(generator, Share):
+        return f(shape, generator=generator, **kw)
+    s = generator
+    rows = range(s.n)[s.rows]
+    if shape[0] != len(rows):
+        raise ValueError(f"a share of {len(rows)} rows cannot draw "
+                         f"{shape[0]}; restarts and early stops need all")
+    return f((s.n, *shape[1:]), generator=s.generator, **kw)[s.rows]
+
+# %% ../nbs/00_core.ipynb #72209f56
+def as_device(
+    name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
+)->torch.device: # a device that exists on this machine
+    "The device called `name`; ValueError if this machine lacks it."
+    if name == 'auto':
+        if world().size > 1: return launched().device # one a process
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try: device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r} is not a device name; "
+                         "use 'auto', 'cpu', 'cuda', 'cuda:1' …") from None
+    there = {'cpu': 1, 'cuda': torch.cuda.device_count(),
+             'mps': int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
+        raise ValueError(f"device={name!r} is not on this machine; "
+                         "use 'auto' or 'cpu'")
+    if world().size > 1 and device.type != launched().device.type:
+        raise ValueError(f"device={name!r}: the processes were launched for "
+                         f"{launched().device.type}; use 'auto'")
+    return device
+
+# %% ../nbs/00_core.ipynb #6072955e
+if os.environ.get('IN_TEST'): torch.set_num_threads(1)

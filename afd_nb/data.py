@@ -29,7 +29,7 @@ class TensorSplit:
     def to(self,
         device, # a torch.device, or its name
     ): # a new split
-        "The same examples on `device`."
+        "The same images on `device`."
         return TensorSplit(self.x.to(device), self.y.to(device))
     def read(self,
         batches:list[Tensor], # indices of each batch
@@ -123,7 +123,7 @@ def augment_batch(
 # %% ../nbs/01_data.ipynb #3792bb79
 def batches(
     split,             # a TensorSplit or FileSplit
-    batch_size:int,    # examples a batch
+    batch_size:int,    # images a batch
     *, generator:torch.Generator=None, # shuffles; None keeps the order
     augment:torch.Generator=None, # on the split's device: crop and flip
     rows:slice=slice(None), # of each batch: what this process works on
@@ -176,7 +176,7 @@ def take(
     split,      # a TensorSplit or FileSplit
     n:int=None, # how many, from the front; None takes all
 )->tuple[Tensor, Tensor]: # x (n, c, h, w), y (n,)
-    """The first `n` examples of a split as two tensors.
+    """The first `n` images of a split as two tensors.
 
     Examples
     --------
@@ -277,6 +277,38 @@ def _folder_shape(samples, size):
     return 1 if grey else 3, h, w
 
 # %% ../nbs/01_data.ipynb #4a187c9a
+def held_out(n, n_train, n_valid, seed): # indices of train, of valid
+    "Who learns and who is held out, of n images."
+    if n_valid is None: n_valid = min(max(n//10, 1), 5000)
+    check_number('n_valid', n_valid, 1, high=n - 1)
+    if n_train is None: n_train = n - n_valid
+    check_number('n_train', n_train, 1, high=n - n_valid)
+    order = torch.randperm(n, generator=generator(seed))
+    return order[n_valid:n_valid + n_train], order[:n_valid]
+
+# %% ../nbs/01_data.ipynb #0dec0ebd
+def of_tensors(name, raw, train, valid, device)->Data:
+    "A data set whose images are in memory."
+    x, y = (t.to(device) for t in raw.train)
+    train, valid = (i.to(device) for i in (train, valid))
+    return Data(name, TensorSplit(x[train], y[train]),
+                TensorSplit(x[valid], y[valid]),
+                TensorSplit(*(t.to(device) for t in raw.test)),
+                raw.classes, tuple(x.shape[1:]))
+
+def of_files(name, raw, train, valid, device, image_size, stream, workers):
+    "A data set whose images are files."
+    shape = _folder_shape(raw.train + raw.test, image_size)
+    def split(samples):
+        s = FileSplit(samples, shape[0], image_size, workers, device)
+        size = len(samples)*shape[0]*shape[1]*shape[2]*4
+        big = size > 2e9 if stream is None else stream
+        return s if big else TensorSplit(*take(s))
+    return Data(name, split([raw.train[i] for i in train]),
+                split([raw.train[i] for i in valid]), split(raw.test),
+                raw.classes, shape)
+
+# %% ../nbs/01_data.ipynb #86c53e03
 def load_data(
     name:str,              # digits, mnist, fashion-mnist, cifar10, …
     *, root=None,          # folder; else $AFD_DATA, else ./data
@@ -304,27 +336,9 @@ def load_data(
     if name == 'digits': raw = _digits()
     elif name in FOLDERS: raw = _folder(root/FOLDERS[name])
     else: raw = _torchvision(name, root, download)
-    is_folder = name in FOLDERS
-    n = len(raw.train) if is_folder else len(raw.train[1])
-    if n_valid is None: n_valid = min(max(n//10, 1), 5000)
-    check_number('n_valid', n_valid, 1, high=n - 1)
-    if n_train is None: n_train = n - n_valid
-    check_number('n_train', n_train, 1, high=n - n_valid)
-    order = torch.randperm(n, generator=generator(seed))
-    valid, train = order[:n_valid], order[n_valid:n_valid + n_train]
-    if not is_folder:
-        x, y = (t.to(device) for t in raw.train)
-        train, valid = (i.to(device) for i in (train, valid))
-        return Data(name, TensorSplit(x[train], y[train]),
-                    TensorSplit(x[valid], y[valid]),
-                    TensorSplit(*(t.to(device) for t in raw.test)),
-                    raw.classes, tuple(x.shape[1:]))
-    shape = _folder_shape(raw.train + raw.test, image_size)
-    def split(samples):
-        s = FileSplit(samples, shape[0], image_size, workers, device)
-        size = len(samples)*shape[0]*shape[1]*shape[2]*4
-        big = size > 2e9 if stream is None else stream
-        return s if big else TensorSplit(*take(s))
-    return Data(name, split([raw.train[i] for i in train]),
-                split([raw.train[i] for i in valid]), split(raw.test),
-                raw.classes, shape)
+    n = len(raw.train if name in FOLDERS else raw.train[1])
+    parts = held_out(n, n_train, n_valid, seed)
+    if name in FOLDERS:
+        return of_files(name, raw, *parts, device, image_size, stream,
+                        workers)
+    return of_tensors(name, raw, *parts, device)

@@ -17,7 +17,7 @@ from .core import check_number, generator, seeded
 
 # %% ../nbs/03_discriminator.ipynb #5abc3b82
 class Discriminator(nn.Module):
-    "Da(h, y): one logit an example, positive for clean (Sec. 3.2)."
+    "Da(h, y): one logit an image, positive for clean (Sec. 3.2)."
     def __init__(self,
         n_features:int,        # width of h and of every layer
         n_classes:int,         # labels

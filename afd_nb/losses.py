@@ -59,7 +59,7 @@ def kl(
     z:Tensor,     # logits of the clean images (b, classes): p
     z_adv:Tensor, # logits of the perturbed images (b, classes): q
 )->Tensor: # (b,), >= 0
-    """KL(p || q) an example, from logits (TRADES' regulariser).
+    """KL(p || q) an image, from logits (TRADES' regulariser).
 
     Examples
     --------

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'Connected', 'connected', 'input_gradients', 'zero_gradients', 'fosc', 'Through', 'climbable',
-           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'row', 'Trials',
-           'takes_norm', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'no_features',
+           'feature_attack', 'rescaled_attack', 'train_discriminator', 'discriminator_attack', 'row', 'takes_norm',
+           'Trials', 'by_gradient', 'by_black_box', 'by_effort', 'by_stationarity', 'by_adaptive', 'no_features',
            'by_autoattack', 'diagnose', 'diagnosis_effort', 'loss_surface', 'plot_surface']
 
 # %% ../nbs/13_masking.ipynb #1b5b901c
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .attack_zoo import attack, check_model, logits_of
@@ -59,7 +60,7 @@ def input_gradients(
     loss:Callable=cross_entropy, # (logits, y) -> (b,)
     size:int=500,    # images at a time
 )->Tensor: # (n, c, h, w)
-    "Gradient of each example's loss by its pixels, like `x`."
+    "Gradient of each image's loss by its pixels, like `x`."
     out = []
     model = connected(model, x)
     with frozen(model):
@@ -75,7 +76,7 @@ def zero_gradients(
     x:Tensor,        # images (n, c, h, w) in [0, 1]
     y:Tensor,        # labels (n,)
 )->float: # in [0, 1]
-    "Share of examples whose input gradient is zero everywhere."
+    "Share of images whose input gradient is zero everywhere."
     g = input_gradients(model, x, y).flatten(1)
     return (g == 0).all(1).double().mean().item()
 
@@ -165,7 +166,7 @@ def train_discriminator(
     *, steps:int=300, # of Adam
     seed:int=0,      # of Da's weights
 )->Callable: # Da(h, y) -> logits (b,), positive for clean
-    "A fresh Da that tells E(x) from E(x_adv), by Adam on all of them."
+    "A fresh discriminator of E(x) and E(x_adv), by Adam on all of them."
     with frozen(model), torch.no_grad():
         h, h_adv = map(features_of(model), (x, x_adv))
         classes = model(x[:1]).shape[1]
@@ -263,6 +264,14 @@ def row(
                 else means or why)
 
 # %% ../nbs/13_masking.ipynb #225bd18a
+def takes_norm(
+    name, # of the zoo, or a function
+)->bool:
+    "Whether an attack must be told its norm."
+    return not isinstance(name, str) or name in (
+        'pgd', 'fgsm', 'square', 'autoattack')
+
+# %% ../nbs/13_masking.ipynb #25a760a4
 class Trials:
     "A model, images, and attacks on them, PGD first: the yardstick."
     def __init__(self,
@@ -298,47 +307,49 @@ class Trials:
                             epsilons=[0., eps or self.eps],
                             seed=self.seed + seed,
                             **settings, **self.more)
-    def last_points(self,
-        x:Tensor, # images (b, c, h, w) in [0, 1]
-        y:Tensor, # labels (b,)
-    )->Tensor:    # like x
-        "Where PGD ends that does not stop early."
-        size, g = self.more['batch_size'], generator(self.seed, x.device)
-        return torch.cat([
-            pgd(self.model, xb, yb, eps=self.eps, norm=self.norm,
-                steps=self.steps, generator=g)
-            for xb, yb in zip(x.split(size), y.split(size))])
-    def drop(self,
-        e, # an Evaluation
-    )->float:
-        "How much accuracy it takes beyond PGD."
-        return (self.base.robust[:, 1].mean() - e.robust[:, 1].mean())
-    def beyond(self,
-        e, # an Evaluation
-    )->float: # in [0, 1]
-        "The share that PGD leaves and it takes."
-        return (self.base.robust & ~e.robust)[:, 1].mean()
-    def made_for(self,
-        check:str, # of `CHECKS`
-        attack,    # (model, x, y, *, eps, steps, …) -> x_adv
-    )->dict: # a row
-        "Does an attack take more than a second PGD?"
-        took = self.beyond(self.run(attack, steps=self.steps))
-        return row(check, took - self.chance, n=self.n,
-                   why=f'{took:.3f} against {self.chance:.3f}')
     @cached_property
     def chance(self)->float: # in [0, 1]
         "The share that a second PGD takes."
         return self.beyond(self.run('pgd', seed=1, steps=self.steps))
 
-def takes_norm(
-    name, # of the zoo, or a function
-)->bool:
-    "Whether an attack must be told its norm."
-    return not isinstance(name, str) or name in (
-        'pgd', 'fgsm', 'square', 'autoattack')
+# %% ../nbs/13_masking.ipynb #5c2a8765
+@patch
+def last_points(self:Trials,
+    x:Tensor, # images (b, c, h, w) in [0, 1]
+    y:Tensor, # labels (b,)
+)->Tensor:    # like x
+    "Where PGD ends that does not stop early."
+    size, g = self.more['batch_size'], generator(self.seed, x.device)
+    return torch.cat([
+        pgd(self.model, xb, yb, eps=self.eps, norm=self.norm,
+            steps=self.steps, generator=g)
+        for xb, yb in zip(x.split(size), y.split(size))])
 
-# %% ../nbs/13_masking.ipynb #4f15b1fa
+@patch
+def drop(self:Trials,
+    e, # an Evaluation
+)->float:
+    "How much accuracy it takes beyond PGD."
+    return (self.base.robust[:, 1].mean() - e.robust[:, 1].mean())
+
+@patch
+def beyond(self:Trials,
+    e, # an Evaluation
+)->float: # in [0, 1]
+    "The share that PGD leaves and it takes."
+    return (self.base.robust & ~e.robust)[:, 1].mean()
+
+@patch
+def made_for(self:Trials,
+    check:str, # of `CHECKS`
+    attack,    # (model, x, y, *, eps, steps, …) -> x_adv
+)->dict: # a row
+    "Does an attack take more than a second PGD?"
+    took = self.beyond(self.run(attack, steps=self.steps))
+    return row(check, took - self.chance, n=self.n,
+               why=f'{took:.3f} against {self.chance:.3f}')
+
+# %% ../nbs/13_masking.ipynb #3a7f247c
 def by_gradient(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -351,7 +362,7 @@ def by_gradient(
             row('single-step beats iterative', d.drop(d.run('fgsm')),
                 n=d.n)]
 
-# %% ../nbs/13_masking.ipynb #ee899f20
+# %% ../nbs/13_masking.ipynb #d1ef76ca
 def by_black_box(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -360,7 +371,7 @@ def by_black_box(
     return [row('black-box beats white-box', d.drop(e),
                 f'{d.queries} queries', d.n)]
 
-# %% ../nbs/13_masking.ipynb #29cf74de
+# %% ../nbs/13_masking.ipynb #d24a4dea
 def by_effort(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -377,7 +388,7 @@ def by_effort(
             row('more steps', d.drop(long), f'{5*d.steps} steps', d.n),
             row('more restarts', d.drop(often), n=d.n)]
 
-# %% ../nbs/13_masking.ipynb #0ec21161
+# %% ../nbs/13_masking.ipynb #3533b71c
 def by_stationarity(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -395,7 +406,7 @@ def by_stationarity(
     return [row('first-order stationarity', known.median().item(),
                 f'{len(known)} images')]
 
-# %% ../nbs/13_masking.ipynb #a40cffb7
+# %% ../nbs/13_masking.ipynb #4aa599a9
 def by_adaptive(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -426,7 +437,7 @@ def no_features(
         return '.features(x) gives no (b, d) tensor'
     return ''
 
-# %% ../nbs/13_masking.ipynb #4aa599a9
+# %% ../nbs/13_masking.ipynb #488b3808
 def by_autoattack(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -452,7 +463,7 @@ def by_autoattack(
                 d.n),
             row('AutoAttack flags', len(e.notes), '; '.join(e.notes))]
 
-# %% ../nbs/13_masking.ipynb #fa604d89
+# %% ../nbs/13_masking.ipynb #8a86cfe0
 def diagnose(
     model:nn.Module,  # images in [0, 1] -> logits
     x:Tensor,         # images (n, c, h, w) in [0, 1]; 200 or more
@@ -491,7 +502,7 @@ def diagnose(
                  by_adaptive, by_autoattack): rows += part(d)
     return Diagnosis(rows)
 
-# %% ../nbs/13_masking.ipynb #488b3808
+# %% ../nbs/13_masking.ipynb #39670a02
 def diagnosis_effort(
     n:int,                # images
     autoattack:dict=None, # its settings; None: standard
@@ -509,7 +520,7 @@ def diagnosis_effort(
     return sum(effort(attack(k, norm=norm, **kw), n, [0, 1])
                for k, kw in plan + own)
 
-# %% ../nbs/13_masking.ipynb #9fec3a3b
+# %% ../nbs/13_masking.ipynb #aa34c2f0
 def loss_surface(
     model,           # images -> logits
     x:Tensor,        # one image (1, c, h, w) in [0, 1]
@@ -533,7 +544,7 @@ def loss_surface(
         loss=cross_entropy(z, y.expand(len(z))).cpu(),
         right=(z.argmax(1) == y).cpu()))
 
-# %% ../nbs/13_masking.ipynb #0eee211f
+# %% ../nbs/13_masking.ipynb #52a34bc8
 def plot_surface(
     surface:pd.DataFrame, # of `loss_surface`
     ax=None,      # axes; None makes a figure

@@ -195,6 +195,21 @@ def create_model(
         return Classifier(E, n_classes, spec)
 
 # %% ../nbs/02_models.ipynb #46e73932
+def output_of(
+    model:nn.Module, # asked about x once
+    layer:str,       # a name of model.named_modules()
+    x:Tensor,        # images (b, c, h, w)
+): # the layer's output; ValueError if it is not called
+    "What `layer` gives in its last call while the model answers x."
+    seen = []
+    hook = model.get_submodule(layer).register_forward_hook(
+        lambda module, inputs, output: seen.append(output))
+    try: model(x)
+    finally: hook.remove()
+    if not seen: raise ValueError(f"layer={layer!r} is not used by the model")
+    return seen[-1]
+
+# %% ../nbs/02_models.ipynb #7ca565c2
 class Features(nn.Module):
     "Images -> features (b, d): `model.features`, or what a layer gives."
     def __init__(self,
@@ -222,20 +237,6 @@ class Features(nn.Module):
         if self.pool and h.ndim > 2: h = h.flatten(2).mean(2)
         return h.flatten(1)
 
-def output_of(
-    model:nn.Module, # asked about x once
-    layer:str,       # a name of model.named_modules()
-    x:Tensor,        # images (b, c, h, w)
-): # the layer's output; ValueError if it is not called
-    "What `layer` gives in its last call while the model answers x."
-    seen = []
-    hook = model.get_submodule(layer).register_forward_hook(
-        lambda module, inputs, output: seen.append(output))
-    try: model(x)
-    finally: hook.remove()
-    if not seen: raise ValueError(f"layer={layer!r} is not used by the model")
-    return seen[-1]
-
 def features_of(
     model:nn.Module, # with features(x), unless `layer` is named
     layer:str=None,  # a name of model.named_modules()
@@ -252,7 +253,7 @@ def features_of(
     """
     return Features(model, layer, pool)
 
-# %% ../nbs/02_models.ipynb #1556c3d6
+# %% ../nbs/02_models.ipynb #58233612
 class Averaged(torch.autograd.Function):
     "The mean of a tensor over the processes, with gradients to all."
     @staticmethod
@@ -266,7 +267,7 @@ def averaged(t):
     mean_over([t])
     return t
 
-# %% ../nbs/02_models.ipynb #bee909b7
+# %% ../nbs/02_models.ipynb #7c2f2905
 class SharedBatchNorm(nn.BatchNorm2d):
     "BatchNorm over the batches of all processes together, on the CPU."
     def forward(self, x):
@@ -409,7 +410,7 @@ def fit_state(
     fits(model.state_dict(), state, source)
     model.load_state_dict(state)
 
-# %% ../nbs/02_models.ipynb #c42cb3f4
+# %% ../nbs/02_models.ipynb #321f5066
 OFFICIAL = {'mnist': ('resnet18-mnist', (1, 28, 28), 10, 'linear2'),
             'cifar10': ('resnet18', (3, 32, 32), 10, 'linear'),
             'cifar100': ('resnet18', (3, 32, 32), 100, 'linear')}
@@ -423,7 +424,7 @@ def official_state(E:dict, Dc:dict, linear:str)->dict:
     return state | {'Dc.' + plain(k).removeprefix(linear + '.'): v
                     for k, v in Dc.items()}
 
-# %% ../nbs/02_models.ipynb #995a8b1b
+# %% ../nbs/02_models.ipynb #7e089b67
 def load_official(
     path,        # a .pt file that the authors released
     *, dataset:str, # 'mnist', 'cifar10' or 'cifar100'
@@ -454,7 +455,7 @@ def load_official(
     fit_state(model, state | own, path)
     return model.eval()
 
-# %% ../nbs/02_models.ipynb #321f5066
+# %% ../nbs/02_models.ipynb #c02b8385
 def official_variant(
     path,         # what an error names
     enc:str,      # the file's enc_model, or None

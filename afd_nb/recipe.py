@@ -55,7 +55,7 @@ class Recipe:
     joint_batch:bool = True # clean and perturbed share BatchNorm
     beta:float = None      # TRADES: weight of KL; rm: weight of S_e
     epochs:int = None      # passes over the training images; by data set
-    batch_size:int = 128   # examples
+    batch_size:int = 128   # images
     lr_embedding:float = .1     # AFD's step (3), of E
     lr_classifier:float = .1    # step (1), of E and Dc; every method
     lr_discriminator:float = .1 # AFD's step (2), of Da

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .attack_zoo import check_model
 from .core import METHODS, check_number, frozen, seeded
-from .evaluation import batches, check_evaluation, predict, wilson
+from .evaluation import check_evaluation, wilson
+from .kept import batches, predict
 
 # %% ../nbs/14_transfer.ipynb #8868d56d
 def transfer(

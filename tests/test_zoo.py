@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from afd_nb.attack_zoo import attack, attack_names, flags_kept
-from afd_nb.attack_zoo import import_advertorch, tuned
+from afd_nb.attack_zoo import attack, attack_names
 from afd_nb.core import frozen, generator, seeded
 from afd_nb.data import data_root, load_data
 from afd_nb.evaluation import evaluate
+from afd_nb.libraries import flags_kept, import_advertorch, tuned
 from afd_nb.models import create_model
 
 EPS = dict(linf=.15, l2=1.5, l1=10.)

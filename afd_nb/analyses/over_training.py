@@ -22,7 +22,7 @@ RADII = {'mnist': dict(linf=.3, l2=2., l1=10.), # pixel units
 def attacks_at(
     dataset:str='mnist', # whose radii: mnist, cifar, digits
     radii:dict=None,     # norm -> eps, in place of those
-)->list: # of (Attack, (0, eps)), Table A2's eight with scaled steps
+)->list: # of (Attack, (0, eps)), Table A2's eight, steps that follow eps
     """Table A2's attacks at one eps each, for `evaluate_all`.
 
     Examples
