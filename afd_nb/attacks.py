@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'FEW', 'ATTACKS', 'flat_norm', 'Norm', 'cross_entropy', 'check_answer', 'check_loss', 'climb', 'check_attack',
-           'across', 'check_climbed', 'lent', 'unlike', 'pgd_step', 'ascend', 'pgd', 'strongest', 'fgsm', 'mim',
+           'across', 'check_climbed', 'lent', 'of_one_kind', 'pgd_step', 'ascend', 'pgd', 'strongest', 'fgsm', 'mim',
            'checkpoints', 'Progress', 'apgd_ce', 'get_attack']
 
 # %% ../nbs/06_attacks.ipynb #d8629bb5
@@ -237,22 +237,26 @@ def lent(
     "Lend `model`, or its faster twin, to an attack of some steps."
     with frozen(model):
         net = folded(model, x) if fast and steps >= FEW else model
-        try: yield replayed(net, x) if fixed and net is not model else net
-        except RuntimeError as e:
-            why = unlike(model, x)
-            if why: raise ValueError(why) from e
-            raise
+        with of_one_kind(model, x):
+            yield replayed(net, x) if fixed and net is not model else net
 
-def unlike(model, x)->str: # '' if they go together
-    "Whether model and images are of two types, or on two devices."
-    ours = [p for p in getattr(model, 'parameters', list)()
-            if p.is_floating_point()]
-    for k in ('device', 'dtype'):
-        theirs = [getattr(p, k) for p in ours]
-        if theirs and getattr(x, k) not in theirs:
-            return (f"the model is {theirs[0]}, the images are "
-                    f"{getattr(x, k)}; convert or move one of them")
-    return ''
+@contextmanager
+def of_one_kind(
+    model,    # images -> whatever
+    x:Tensor, # images
+):
+    "Inside, an error says so if their types or devices are two."
+    try: yield
+    except RuntimeError as e:
+        ours = [p for p in getattr(model, 'parameters', list)()
+                if p.is_floating_point()]
+        for k in ('device', 'dtype'):
+            theirs = [getattr(p, k) for p in ours]
+            if theirs and getattr(x, k) not in theirs:
+                raise ValueError(
+                    f"the model is {theirs[0]}, the images are "
+                    f"{getattr(x, k)}; convert or move one of them") from e
+        raise
 
 # %% ../nbs/06_attacks.ipynb #d2940a42
 def pgd_step(

@@ -203,6 +203,9 @@ class Features(nn.Module):
         pool:bool=False,  # (b, c, h, w) -> the mean over positions
     ):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError("features are those of a torch.nn.Module, got "
+                            f"{type(model).__name__}")
         layers = dict(model.named_modules())
         if layer is None and not callable(getattr(model, 'features', None)):
             raise ValueError(f"{type(model).__name__} has no features(x); "
@@ -219,6 +222,8 @@ class Features(nn.Module):
         if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != len(x):
             raise TypeError(f"{name} must give a tensor (b, ...), got "
                             f"{type(h).__name__} {[*getattr(h, 'shape', [])]}")
+        if not h.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {h.dtype}")
         if self.pool and h.ndim > 2: h = h.flatten(2).mean(2)
         return h.flatten(1)
 
