@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import check_labels, check_number, draw, frozen
+from .core import (check_images, check_labels, check_number, draw,
+                         frozen)
 from .losses import check_alike, kl
 from .training import Method, descend, method, on_both
 
@@ -75,6 +76,7 @@ class TRADES(OneLoss):
         x:Tensor, # clean images (b, c, h, w) in [0, 1]
     )->Tensor: # x_adv
         "The recipe's PGD on the divergence from the model's own word."
+        check_images(x)
         with frozen(self.model), torch.no_grad(): z = self.model(x)
         noise = draw(torch.randn, x.shape, self.generator,
                      device=x.device, dtype=x.dtype)

@@ -73,6 +73,7 @@ def check_features(
                          f"{tuple(y.shape)}")
 
 # %% ../nbs/03_discriminator.ipynb #093521ac
+@torch.enable_grad()
 def fresh_discriminator(
     h:Tensor,      # clean features (n, d), without gradient
     h_adv:Tensor,  # perturbed features (n, d) of the same images
