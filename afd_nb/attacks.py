@@ -399,6 +399,7 @@ def fgsm(
     >>> fgsm(model, x, y, eps=.25).item()
     0.25
     """
+    check_number('eps', eps, 0)
     return pgd(model, x, y, eps=eps, norm=norm, steps=1, loss=loss,
                step_size=eps or None, random_start=False)
 
