@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import draw, frozen
-from .losses import kl
+from .core import (check_images, check_labels, check_number, draw,
+                         frozen)
+from .losses import check_alike, kl
 from .training import Method, descend, method, on_both
 
 # %% ../nbs/11_baselines.ipynb #d206c253
@@ -56,6 +57,9 @@ def trades_loss(
     beta:float,   # weight of the divergence, >= 0
 )->Tensor: # scalar
     "CE(z, y) + beta mean KL(softmax z || softmax z_adv)."
+    check_number('beta', beta, 0)
+    check_alike(z, z_adv, ndim=2)
+    check_labels(y, *z.shape)
     return F.cross_entropy(z, y) + beta*kl(z, z_adv).mean()
 
 # %% ../nbs/11_baselines.ipynb #16564b15
@@ -72,6 +76,7 @@ class TRADES(OneLoss):
         x:Tensor, # clean images (b, c, h, w) in [0, 1]
     )->Tensor: # x_adv
         "The recipe's PGD on the divergence from the model's own word."
+        check_images(x)
         with frozen(self.model), torch.no_grad(): z = self.model(x)
         noise = draw(torch.randn, x.shape, self.generator,
                      device=x.device, dtype=x.dtype)
@@ -96,6 +101,7 @@ def sensitivity_loss(
     >>> sensitivity_loss(torch.tensor([[3., 4.]]), torch.zeros(1, 2))
     tensor(5.)
     """
+    check_alike(h, h_adv, ndim=2)
     return (h - h_adv).norm(dim=1).mean()
 
 # %% ../nbs/11_baselines.ipynb #995c9776

@@ -9,6 +9,7 @@ __all__ = ['wilson', 'ceilings', 'ceiling', 'Evaluation', 'table', 'after_parts'
 
 # %% ../nbs/12_evaluation.ipynb #feeeeeff
 import json, logging, re, warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Callable
 
@@ -175,161 +176,6 @@ Evaluation.auc_ceiling = property(
     doc="Area under the ceiling: no classifier's can be larger.")
 
 # %% ../nbs/12_evaluation.ipynb #924fb8f0
-@torch.no_grad()
-def predict(model, x)->Tensor: # classes (b,)
-    "The classes that the model answers; ValueError on NaN logits."
-    return logits_of(model, x).argmax(1)
-
-def batches(mask, size)->list: # of index arrays
-    "The examples of a mask, `size` at a time."
-    i = np.flatnonzero(mask)
-    return [i[k:k + size] for k in range(0, len(i), size)]
-
-# %% ../nbs/12_evaluation.ipynb #366d3994
-def fingerprint(
-    model:nn.Module, # its weights, buffers, repr and first logits count
-    x:Tensor,        # images (n, c, h, w)
-    y:Tensor,        # labels (n,)
-)->str: # 64 hexadecimal digits
-    "A hash of a model and the images that it is tested on."
-    h = hashlib.sha256(repr(model).encode())
-    for t in (*model.state_dict().values(), x, y):
-        t = t.detach().cpu().contiguous().reshape(-1)
-        h.update(t.view(torch.uint8).numpy().tobytes())
-    z = logits_of(model, x[:16]).double()
-    h.update(' '.join(f'{v:.3g}' for v in z.flatten().tolist()).encode())
-    return h.hexdigest()
-
-# %% ../nbs/12_evaluation.ipynb #9f4afb75
-@dataclass
-class Work:
-    "What is known so far, example by example."
-    right:np.ndarray  # bool (n,): right when not attacked
-    by:np.ndarray     # int8 (n, eps): part that fooled it, -1 none
-    done:np.ndarray   # int8 (n, eps): parts that are through with it
-    failed:np.ndarray # bool (n, eps): the attack could not handle it
-    notes:list
-    epsilons:list     # what the columns are
-    found:np.ndarray  # what `Attack.find` gave (n, c, h, w), or empty
-
-def new_work(right, x, a, epsilons)->Work:
-    "Nothing attacked yet."
-    n, k = len(right), len(epsilons)
-    found = np.zeros(0 if a.kind == 'fixed-budget' else x.shape, 'f4')
-    return Work(right.copy(), np.full((n, k), -1, 'i1'), np.zeros((n, k), 'i1'),
-                np.zeros((n, k), bool), [], epsilons, found)
-
-# %% ../nbs/12_evaluation.ipynb #5fcb8016
-class Store:
-    "One attack's `Work` in one file; without a folder, nowhere."
-    def __init__(self, folder, a, about):
-        self.about = json.dumps(about, sort_keys=True)
-        key = hashlib.sha256(self.about.encode()).hexdigest()[:16]
-        self.path = folder and Path(folder)/f'{a.name}-{a.norm}-{key}.npz'
-        if folder and world().main:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-
-    def load(self): # a Work, or None
-        if not (self.path and self.path.exists()): return None
-        try:
-            with np.load(self.path, allow_pickle=False) as f: d = dict(f)
-            if d.pop('about').item() != self.about:
-                raise ValueError('it is of another evaluation')
-            for k in ('notes', 'epsilons'): d[k] = d[k].tolist()
-            return Work(**d)
-        except Exception as e: # a torn archive raises a dozen kinds
-            raise ValueError(f"{self.path} is torn or holds something else "
-                             f"({e}); delete it to have it computed again"
-                             ) from e
-
-    def save(self, w):
-        if not self.path or not world().main: return
-        data = io.BytesIO()
-        np.savez(data, about=self.about, **w.__dict__
-                 | dict(notes=np.array(w.notes, str)))
-        with write_whole(self.path) as tmp:
-            tmp.write_bytes(data.getvalue())
-
-# %% ../nbs/12_evaluation.ipynb #8b81c1cc
-def memory_left(
-    device:torch.device, # a GPU; else the machine's own memory counts
-)->int: # bytes
-    "Free memory of a device."
-    if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
-    import psutil
-    return psutil.virtual_memory().available
-
-def bytes_kept(
-    model:nn.Module, # frozen
-    x:Tensor,        # images (n, c, h, w); the first two are passed
-)->int: # an image
-    "What autograd keeps of a forward pass, an image."
-    kept = {}
-    def note(t):
-        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-    weights = {t.untyped_storage().data_ptr() for t in
-               (*model.parameters(), *model.buffers())}
-    v = x[:2].detach().clone().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        with torch.enable_grad(): z = model(v)
-    return (sum(n for k, n in kept.items() if k not in weights)
-            + v.nbytes + z.nbytes)//len(v)
-
-def fitting(
-    model:nn.Module, # frozen
-    x:Tensor,        # images (n, c, h, w) in [0, 1]
-    most:int=1000,   # images a batch, at most
-    free:int=None,   # bytes; None: what the device has
-)->int: # images a batch
-    "The largest of most, most/2, most/4, … that fits into memory."
-    free = memory_left(x.device) if free is None else free
-    size = most
-    each = 4*bytes_kept(model, x) # forward, backward, an attack's own
-    while size > 1 and size*each > free//2: size //= 2
-    return size
-
-# %% ../nbs/12_evaluation.ipynb #fac5c252
-@dataclass
-class Seen:
-    "What every attack must know of a model and its images."
-    flags:list        # of `check_model`
-    mark:str          # fingerprint
-    right:np.ndarray  # bool (n,): right when not attacked
-    batch_size:int    # images that fit
-
-def look(
-    model:nn.Module,     # images in [0, 1] -> logits
-    x:Tensor,            # images (n, c, h, w) in [0, 1]
-    y:Tensor,            # labels (n,)
-    batch_size:int=None, # None: what fits, see `fitting`
-)->Seen:
-    "Check the model, fingerprint it, and ask it once about every image."
-    with frozen(model), seeded(0):
-        flags = check_model(model, x, y)
-        size = batch_size or min(gathered(fitting(model, x)))
-        right = torch.cat([predict(model, xb) == yb for xb, yb in zip(
-            x.split(size), y.split(size))]).cpu().numpy()
-        return Seen(flags, fingerprint(model, x, y), right, size)
-
-# %% ../nbs/12_evaluation.ipynb #fa639e02
-def turns(mask, size)->list: # of lists of index arrays
-    "The batches of a mask, as many at a time as there are processes."
-    b, n = batches(mask, size), world().size
-    return [b[k:k + n] for k in range(0, len(b), n)]
-
-def each(f, todo): # yields (batch, f of the batch)
-    "`f` of every batch, one a process; the answers are everybody's."
-    rank = world().rank
-    def mine():
-        try: return (f(todo[rank]) if rank < len(todo) else None), None
-        except Exception as e: return None, e
-    answers = gathered(mine())
-    for i, (answer, error) in zip(todo, answers):
-        if error is not None: raise error
-        yield i, answer
-
-# %% ../nbs/12_evaluation.ipynb #89ce5102
 def evaluate(
     model:nn.Module,   # images in [0, 1] -> logits
     x:Tensor,          # images (n, c, h, w) in [0, 1]
@@ -358,7 +204,7 @@ def evaluate(
     a, epsilons = check_evaluation(x, y, attack, epsilons, norm,
                                    batch_size, seed, settings)
     if a.library == 'afd_nb' and a.name != 'pgd': store = None
-    with frozen(model), seeded(a.seed):
+    with frozen(model), seeded(a.seed), ExitStack() as stack:
         seen = seen or look(model, x, y, batch_size)
         for flag in seen.flags: warnings.warn(flag)
         size = seen.batch_size
@@ -369,6 +215,7 @@ def evaluate(
                      envelope=envelope, rests=True, starts='by image')
         if a.kind != 'fixed-budget': del about['epsilons']
         s = Store(store, a, about)
+        on_main(lambda: s.take(stack))
         w = on_main(s.load)
         if w is None:
             w = new_work(seen.right, x, a, epsilons)

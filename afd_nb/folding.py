@@ -6,7 +6,7 @@
 __all__ = ['TWINS', 'GRAPHS', 'fold_weights', 'FoldedConv', 'GreyConv', 'FoldedGrey', 'weight_map', 'MatrixConv', 'agree', 'fold',
            'refresh', 'folded', 'replayed']
 
-# %% ../nbs/43_folding.ipynb #2970cf89
+# %% ../nbs/43_folding.ipynb #1adc1d11
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from .core import frozen, seeded
 
-# %% ../nbs/43_folding.ipynb #85c4f6c6
+# %% ../nbs/43_folding.ipynb #c4c6e42e
 def fold_weights(
     conv:nn.Conv2d,         # a convolution
     bn:nn.BatchNorm2d=None, # after it, in eval mode
@@ -27,7 +27,7 @@ def fold_weights(
     s = (bn.running_var + bn.eps).rsqrt()*bn.weight
     return w*s[:, None, None, None], bn.bias + (b - bn.running_mean)*s
 
-# %% ../nbs/43_folding.ipynb #75cb66db
+# %% ../nbs/43_folding.ipynb #3037c0e4
 class FoldedConv(nn.Module):
     "A convolution with the BatchNorm after it, as one."
     def __init__(self,
@@ -51,7 +51,7 @@ class FoldedConv(nn.Module):
             mine.copy_(now)
     def forward(self, x): return F.conv2d(x, self.w, self.b, **self.how)
 
-# %% ../nbs/43_folding.ipynb #b93179af
+# %% ../nbs/43_folding.ipynb #f077cdca
 class GreyConv(torch.autograd.Function):
     "A convolution of one channel with a faster gradient of its input."
     @staticmethod
@@ -71,7 +71,7 @@ class FoldedGrey(FoldedConv):
     def forward(self, x):
         return GreyConv.apply(x, self.w, self.b, self.how)
 
-# %% ../nbs/43_folding.ipynb #6dc5f896
+# %% ../nbs/43_folding.ipynb #f8e46938
 def weight_map(
     conv:nn.Conv2d, # zero padding
     shape:tuple,    # (c, h, w) of its input
@@ -84,7 +84,7 @@ def weight_map(
         conv.dilation, conv.groups)
     return seen.round().long().movedim(0, -1)
 
-# %% ../nbs/43_folding.ipynb #74918c25
+# %% ../nbs/43_folding.ipynb #ace93e56
 class MatrixConv(nn.Module):
     "A convolution with its BatchNorm, for images of one shape."
     def __init__(self,
@@ -113,13 +113,13 @@ class MatrixConv(nn.Module):
         return F.linear(x.flatten(1), self.w, self.b
                         ).unflatten(1, self.out_shape)
 
-# %% ../nbs/43_folding.ipynb #edb22bb1
+# %% ../nbs/43_folding.ipynb #207f8c47
 def as_matrix(conv, shape, device)->bool:
     "Is a convolution of images (c, h, w) cheaper as a matrix?"
     inputs = shape[0]*shape[1]*shape[2]
     return device.type == 'cpu' and 2*inputs <= conv.weight[0].numel()
 
-# %% ../nbs/43_folding.ipynb #79225a7f
+# %% ../nbs/43_folding.ipynb #5415b8dd
 BATCHNORMS = nn.BatchNorm2d, nn.SyncBatchNorm # and what is made of them
 
 def convolutions(g:fx.GraphModule)->list: # (node, conv, node of bn, bn)
@@ -141,7 +141,7 @@ def convolutions(g:fx.GraphModule)->list: # (node, conv, node of bn, bn)
         found.append((n, conv, None, None))
     return found
 
-# %% ../nbs/43_folding.ipynb #fd2f6ac9
+# %% ../nbs/43_folding.ipynb #edf3cd02
 class Calls(fx.Tracer):
     "Traces a network; a BatchNorm of any kind stays one call."
     def is_leaf_module(self, m, name):
@@ -158,7 +158,7 @@ class Shapes(fx.Interpreter):
         if isinstance(out, Tensor): self.of[n] = tuple(out.shape)
         return out
 
-# %% ../nbs/43_folding.ipynb #42d32738
+# %% ../nbs/43_folding.ipynb #65cd5d7f
 def twin(
     model:nn.Module, # frozen
     x:Tensor,        # images as they will come
@@ -185,7 +185,7 @@ def twin(
     g.training = False # as all its modules are
     return g
 
-# %% ../nbs/43_folding.ipynb #75c62d3c
+# %% ../nbs/43_folding.ipynb #99311484
 def agree(
     net:nn.Module,      # images -> logits
     model:nn.Module,    # what it is compared with
@@ -204,7 +204,7 @@ def agree(
     near = (z - w).abs().max() <= tolerance*w.abs().max().clamp_min(1e-3)
     return bool(near & ((g - h).norm() <= 10*tolerance*h.norm() + 1e-12))
 
-# %% ../nbs/43_folding.ipynb #995a8a6c
+# %% ../nbs/43_folding.ipynb #388c926f
 def fold(
     model:nn.Module, # frozen
     x:Tensor,        # images as they will come, (b, c, h, w) in [0, 1]
@@ -239,7 +239,7 @@ def refresh(
     for m in g.children():
         if isinstance(m, (FoldedConv, MatrixConv)): m.refresh()
 
-# %% ../nbs/43_folding.ipynb #8f5cde15
+# %% ../nbs/43_folding.ipynb #4c165fcc
 TWINS = WeakKeyDictionary() # model -> {key of the images: twin or None}
 
 def folded(
@@ -262,7 +262,7 @@ def folded(
         except ValueError: known[key] = None
     return model if known[key] is None else known[key]
 
-# %% ../nbs/43_folding.ipynb #35065e0c
+# %% ../nbs/43_folding.ipynb #59817577
 GRAPHS = WeakKeyDictionary() # twin -> {key: its recording}
 
 def replayed(

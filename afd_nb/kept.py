@@ -6,7 +6,7 @@
 __all__ = ['fingerprint', 'memory_left', 'bytes_kept', 'fitting', 'Seen', 'look']
 
 # %% ../nbs/44_kept_on_disk.ipynb #f4a3a8a9
-import hashlib, io, json, zipfile
+import hashlib, io, json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .attack_zoo import check_model, logits_of
-from .core import frozen, gathered, seeded, world, write_whole
+from .core import (frozen, gathered, locked, seeded, world,
+                         write_bytes)
 
 # %% ../nbs/44_kept_on_disk.ipynb #ba1e7248
 @torch.no_grad()
@@ -76,21 +77,27 @@ class Store:
         if not (self.path and self.path.exists()): return None
         try:
             with np.load(self.path, allow_pickle=False) as f: d = dict(f)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as e:
-            raise ValueError(f"{self.path} is torn ({e}); delete it to "
-                             "have it computed again") from e
-        if d.pop('about').item() != self.about:
-            raise ValueError(f"{self.path} holds another evaluation")
-        for k in ('notes', 'epsilons'): d[k] = d[k].tolist()
-        return Work(**d)
+            if d.pop('about').item() != self.about:
+                raise ValueError('it is of another evaluation')
+            for k in ('notes', 'epsilons'): d[k] = d[k].tolist()
+            return Work(**d)
+        except Exception as e: # a torn archive raises a dozen kinds
+            raise ValueError(f"{self.path} is torn or holds something else "
+                             f"({e}); delete it to have it computed again"
+                             ) from e
+
+    def take(self, stack):
+        "Keep other processes out until the stack unwinds."
+        if self.path: stack.enter_context(locked(
+            self.path.with_name(f'.{self.path.name}.lock'),
+            f'the evaluation {self.path}'))
 
     def save(self, w):
         if not self.path or not world().main: return
         data = io.BytesIO()
         np.savez(data, about=self.about, **w.__dict__
                  | dict(notes=np.array(w.notes, str)))
-        with write_whole(self.path) as tmp:
-            tmp.write_bytes(data.getvalue())
+        write_bytes(self.path, data.getvalue())
 
 # %% ../nbs/44_kept_on_disk.ipynb #d547d52a
 def memory_left(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet', 'Embedding',
-           'Classifier', 'create_model', 'Features', 'output_of', 'features_of', 'SharedBatchNorm', 'synced',
+           'Classifier', 'create_model', 'output_of', 'Features', 'features_of', 'SharedBatchNorm', 'synced',
            'weights_sum', 'save_model', 'read_weights', 'load_model', 'built', 'load_official']
 
 # %% ../nbs/02_models.ipynb #045fc770
@@ -218,6 +218,9 @@ class Features(nn.Module):
         pool:bool=False,  # (b, c, h, w) -> the mean over positions
     ):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError("features are those of a torch.nn.Module, got "
+                            f"{type(model).__name__}")
         layers = dict(model.named_modules())
         if layer is None and not callable(getattr(model, 'features', None)):
             raise ValueError(f"{type(model).__name__} has no features(x); "
@@ -234,6 +237,8 @@ class Features(nn.Module):
         if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != len(x):
             raise TypeError(f"{name} must give a tensor (b, ...), got "
                             f"{type(h).__name__} {[*getattr(h, 'shape', [])]}")
+        if not h.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {h.dtype}")
         if self.pool and h.ndim > 2: h = h.flatten(2).mean(2)
         return h.flatten(1)
 
@@ -302,7 +307,7 @@ def synced(
         m.__class__ = SharedBatchNorm
     return model
 
-# %% ../nbs/02_models.ipynb #337e359b
+# %% ../nbs/02_models.ipynb #cd78c073
 def weights_sum(
     state:dict, # name -> tensor
     about:dict, # what is said of them, fit for JSON
@@ -340,7 +345,7 @@ def save_model(
     write_bytes(path, save(state, dict(afd_nb=header)))
     return seal
 
-# %% ../nbs/02_models.ipynb #0c1da8ec
+# %% ../nbs/02_models.ipynb #ba396d2b
 def read_weights(
     path, # written by `save_model`
 )->tuple[dict, dict]: # tensors by name; the header
@@ -384,7 +389,7 @@ def built(path, state, about, device)->Classifier:
     model.load_state_dict(state)
     return model.to(device).eval()
 
-# %% ../nbs/02_models.ipynb #cd78c073
+# %% ../nbs/02_models.ipynb #4095eaf8
 def fits(
     mine:dict,   # name -> tensor
     state:dict,  # likewise

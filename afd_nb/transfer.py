@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .attack_zoo import check_model
 from .core import METHODS, check_number, frozen, seeded
+from .data import check_whole
 from .evaluation import check_evaluation, wilson
 from .kept import batches, predict
 
@@ -46,9 +47,14 @@ def transfer(
     [0.0, 0.0, 0.0, 0.0]
     """
     check_number('eps', eps, 0, above=True)
+    check_whole('batch_size', batch_size, 1)
+    for what, models in dict(sources=sources, targets=targets).items():
+        if not isinstance(models, dict) or not models:
+            raise ValueError(f"{what} must be a dict with a model or more, "
+                             f"got {type(models).__name__} {models!r:.40}")
     a, _ = check_evaluation(x, y, attack, [eps], norm, batch_size, seed,
                             settings)
-    for k, m in (sources | targets).items():
+    for k, m in dict.fromkeys([*sources.items(), *targets.items()]):
         for flag in check_model(m, x, y): warnings.warn(f"{k}: {flag}")
     right = {(s, t): 0 for s in sources for t in targets}
     failed = dict.fromkeys(sources, 0)

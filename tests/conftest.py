@@ -2,9 +2,12 @@
 import csv
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 # two test processes on two cores: one thread each is faster than two
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -12,6 +15,15 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = ('.git', 'afd_demo', '_docs', '_proc', '.venv', '__pycache__',
         '*.egg-info', 'build', 'dist', 'data', 'runs')
+
+# how many cases a property is tried on: pytest --hypothesis-profile=long;
+# the same ones in every run, and nothing of them is left in the folder
+for name, cases in dict(ordinary=25, long=200).items():
+    settings.register_profile(name, max_examples=cases, derandomize=True,
+                              deadline=None, database=None,
+                              phases=[Phase.generate, Phase.shrink])
+settings.load_profile('ordinary')
+set_hypothesis_home_dir(Path(tempfile.gettempdir())/'hypothesis')
 
 
 @pytest.fixture(scope='module')

@@ -13,11 +13,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .over_training import RADII
-from .representations import as_features, run_style
+from .over_training import radii_in
+from .representations import (as_features, check_finite,
+                                             features_at, run_style)
 from ..attack_zoo import attack as get_attack, paper_attacks
-from ..core import (check_choice, check_images, check_labels,
-                         check_number, frozen)
+from ..core import check_images, check_labels, check_number
+from ..data import check_whole
+from ..losses import check_alike
 
 # %% ../../nbs/27_angles.ipynb #03ed02e9
 def angle(
@@ -34,7 +36,9 @@ def angle(
     >>> (angle(a, b)/math.pi).tolist() # a zero has none
     [0.0, 0.5, nan]
     """
-    a, b = a.double(), b.double()
+    check_alike(a, b, ndim=2)
+    check_number('tiny', tiny, 0)
+    a, b = (check_finite('directions', v.double()) for v in (a, b))
     none = (a.norm(dim=1) <= tiny) | (b.norm(dim=1) <= tiny)
     u, v = F.normalize(a), F.normalize(b)
     out = 2*torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))
@@ -49,8 +53,10 @@ def random_signs(
     generator:torch.Generator=None, # tosses the coins
 ): # x_adv
     "Every pixel up or down by eps, by the toss of a coin."
+    check_images(x)
+    eps = min(check_number('eps', eps, 0), 1.)
     up = torch.rand(x.shape, generator=generator, device=x.device) < .5
-    return (x + eps*(2.*up - 1)).clamp(0, 1)
+    return torch.where(up, x + eps, x - eps).clamp(0, 1)
 
 def angle_attacks(
     dataset:str='mnist', # whose radii: mnist, cifar, digits
@@ -58,7 +64,7 @@ def angle_attacks(
     radii:dict=None,     # norm -> eps, in place of those
 )->list: # of (name, Attack, eps); the first is what the others are held to
     "PGD-Linf, PGD again, Table A2's others, random signs."
-    radii = radii or RADII[check_choice('dataset', dataset, RADII)]
+    radii = radii_in(radii, dataset)
     kind = 'cifar' if dataset == 'cifar' else 'mnist'
     rows = {r.name: get_attack(r.name, seed=seed, **r.settings)
             for r in paper_attacks(kind, 'scaled')}
@@ -81,15 +87,16 @@ def angles(
     "Angle of each attack's feature perturbation to the first's (Table A7)."
     f, rows = as_features(model), []
     check_images(x); check_labels(y, len(x))
-    check_number('batch_size', batch_size, 1)
+    check_whole('batch_size', batch_size, 1)
+    if not attacks: raise ValueError("attacks is empty")
+    for _, a, eps in attacks: check_number('eps', eps, 0)
     for k in range(0, len(x), batch_size):
         xb, yb = x[k:k + batch_size], y[k:k + batch_size]
-        with frozen(f), torch.no_grad(): h = f(xb)
+        h = features_at(f, xb)
         first, size = None, h.norm(dim=1).clamp_min(1e-12)
         for name, a, eps in attacks:
             x_adv = a.run(f.model, xb, yb, eps=eps).x_adv
-            with frozen(f), torch.no_grad():
-                d = (f(x_adv) - h)/size[:, None]
+            d = (features_at(f, x_adv) - h)/size[:, None]
             first = d if first is None else first
             rows.append(pd.DataFrame(dict(
                 attack=name, norm=a.norm, eps=eps,

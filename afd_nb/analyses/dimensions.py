@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .representations import as_features, run_style
-from ..core import check_images, check_number, frozen
+from .representations import (as_features, check_finite,
+                                             features_at, run_style)
+from ..core import check_images, check_number
+from ..data import check_whole
 
 # %% ../../nbs/22_dimensions.ipynb #114ac8a0
 LARGEST = 8192 # side of the matrix whose eigenvalues are taken
@@ -22,9 +24,10 @@ def spectrum(
     n:int,    # how many rows they will be in all
 ): # variances, largest first (min(n, d),); units in use (d,), bool
     "PCA variances and non-zero features, in one pass."
-    total = None
+    total, seen = None, 0
+    check_whole('n', n, 1)
     for h in batches:
-        h = h.cpu()
+        h, seen = check_finite('features', h.cpu()), seen + len(h)
         if total is None:
             d, centre = h.shape[1], h.double().mean(0)
             if min(n, d) > LARGEST:
@@ -37,6 +40,8 @@ def spectrum(
         total += h.sum(0)
         if d <= n: S += h.T@h
         else: kept.append(h.float())
+    if seen != n:
+        raise ValueError(f"{seen} rows of features came, {n} were said")
     mean = total/n
     if d <= n: M = S/n - torch.outer(mean, mean)
     else:
@@ -64,10 +69,10 @@ def dimensions(
     """
     f = as_features(model)
     check_images(x)
-    check_number('batch_size', batch_size, 1)
+    check_whole('batch_size', batch_size, 1)
     if len(x) < 2: raise ValueError("variance needs two images or more")
-    with frozen(f), torch.no_grad():
-        v, used = spectrum((f(xb) for xb in x.split(batch_size)), len(x))
+    v, used = spectrum((features_at(f, xb) for xb in x.split(batch_size)),
+                       len(x))
     with np.errstate(invalid='ignore'): c = v.cumsum()/v.sum()
     return pd.DataFrame(dict(component=range(1, len(v) + 1), variance=v,
                              cumulative=c, units=int(used.sum()),

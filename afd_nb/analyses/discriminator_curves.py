@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 
 from .representations import (attack_called, classifier_of,
-                                             pairs, run_style)
+                                             logits_at, pairs, run_style)
 from ..core import check_labels, check_number, frozen, generator
-from ..discriminator import fresh_discriminator
+from ..data import check_whole
+from ..discriminator import check_both, fresh_discriminator
 from ..evaluation import wilson
 
 # %% ../../nbs/24_discriminator_curves.ipynb #98aa952e
@@ -29,9 +30,10 @@ def co_trained(
     >>> co_trained(history).values.tolist()
     [[1, 'clean', 0.9], [1, 'perturbed', 0.6]]
     """
-    if 'da_clean' not in history:
+    lacks = {'epoch', 'da_clean', 'da_adv'} - {*history}
+    if lacks:
         raise ValueError("this run had no discriminator: its history lacks "
-                         "da_clean")
+                         + ', '.join(sorted(lacks)))
     return pd.concat(pd.DataFrame(dict(
         epoch=history.epoch, side=side, accuracy=history[k]))
         for k, side in (('da_clean', 'clean'), ('da_adv', 'perturbed'))
@@ -43,6 +45,7 @@ def halves(
     seed:int, # draws the halves
 ): # two tensors of indices
     "A random half of n images, and the rest."
+    check_whole('n', n, 0)
     if n < 4: raise ValueError(f"{n} images cannot be halved")
     i = torch.randperm(n, generator=generator(seed))
     return i[:n//2], i[n//2:]
@@ -77,6 +80,10 @@ def fresh(
     >>> t[t.step == 50][['side', 'accuracy', 'n']].values.tolist()
     [['clean', 1.0, 32], ['perturbed', 1.0, 32]]
     """
+    check_both(h, h_adv, y)
+    check_labels(y, n_classes=n_classes)
+    check_whole('steps', steps, 0)
+    check_whole('every', every, 1)
     learn, test = halves(len(y), seed)
     (h, h_adv), rows = standardised(h, h_adv, learn), []
     def watch(step, Da):
@@ -112,7 +119,7 @@ def discriminator_curves(
     "Accuracy of co-trained and of fresh discriminators (Fig. A5)."
     a = attack_called(attack, norm, seed, **settings)
     check_number('eps', eps, 0)
-    check_number('steps', steps, 1)
+    check_whole('steps', steps, 1)
     parts = []
     if history is not None:
         parts.append(co_trained(history).assign(who='co-trained'))
@@ -138,7 +145,7 @@ def frozen_features(
     both = [(h.cpu(), h_adv.cpu()) for h, h_adv in
             pairs(model, x, y, attack, eps, batch_size)]
     f = classifier_of(model)
-    with frozen(f), torch.no_grad(): classes = f(x[:1]).shape[1]
+    with frozen(f), torch.no_grad(): classes = logits_at(f, x[:1]).shape[1]
     return *(torch.cat(v) for v in zip(*both)), classes
 
 # %% ../../nbs/24_discriminator_curves.ipynb #ce2c8dc1

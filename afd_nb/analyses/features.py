@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .representations import classifier_of, run_style
+from .representations import (check_finite, classifier_of,
+                                             logits_at, run_style)
+from ..attacks import across
 from ..core import (check_images, check_labels, check_number, frozen,
                          generator)
+from ..data import check_whole
 
 # %% ../../nbs/28_features.ipynb #5efcd965
 def log_odds(
@@ -39,7 +42,14 @@ def class_gradient(
     "Gradient of the log-odds of class i by the pixels."
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
-        return torch.autograd.grad(log_odds(model(x), i).sum(), x)[0]
+        z = logits_at(model, x)
+        check_labels(i, len(x), z.shape[1])
+        check_number('classes', z.shape[1], 2)
+        if not z.requires_grad:
+            raise ValueError("no gradient of the logits comes back to the "
+                             "images: the model cannot be differentiated")
+        g, = torch.autograd.grad(log_odds(z, i).sum(), x)
+    return check_finite('gradients', g)
 
 # %% ../../nbs/28_features.ipynb #90b702ce
 def walk(
@@ -59,8 +69,9 @@ def walk(
     0.75
     """
     check_images(x); check_labels(i, len(x))
-    check_number('steps', steps, 1)
+    check_whole('steps', steps, 1)
     check_number('step_size', step_size, 0, above=True)
+    step_size = min(step_size, 2*across(x, 'l2'))
     first, at = None, x.clone()
     with frozen(model):
         for _ in range(steps):
@@ -84,8 +95,10 @@ def features(
     "Images moved toward their own and toward a random class (Fig. A7)."
     check_images(x); check_labels(y, len(x))
     model = classifier_of(model)
-    with frozen(model), torch.no_grad(): classes = model(x[:1]).shape[1]
+    with frozen(model), torch.no_grad():
+        classes = logits_at(model, x[:1]).shape[1]
     check_labels(y, n_classes=classes)
+    check_number('classes', classes, 2)
     shift = torch.randint(1, classes, (len(y),), generator=generator(seed))
     tables = []
     for toward, i in (('true', y), ('random', (y + shift.to(y)) % classes)):

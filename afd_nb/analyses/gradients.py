@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .representations import classifier_of, run_style
-from ..core import check_images, check_labels, check_number, frozen
+from .representations import (check_finite, classifier_of,
+                                             logits_at, run_style)
+from ..core import check_images, check_labels, frozen
+from ..data import check_whole
 
 # %% ../../nbs/21_gradients.ipynb #d1a3565f
 def logit_products(
@@ -22,11 +24,14 @@ def logit_products(
     "Logits, and the inner products of their input gradients."
     with frozen(model), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
-        z = model(x)
+        z = logits_at(model, x)
+        if not z.requires_grad:
+            raise ValueError("no gradient of the logits comes back to the "
+                             "images: the model cannot be differentiated")
         J = torch.stack([torch.autograd.grad(
             z[:, i].sum(), x, retain_graph=i + 1 < z.shape[1])[0].flatten(1)
             for i in range(z.shape[1])], 1)
-    J = J.double()
+    J = check_finite('gradients', J).double()
     return z.detach().double(), J@J.transpose(1, 2)
 
 # %% ../../nbs/21_gradients.ipynb #3053e972
@@ -75,7 +80,7 @@ def gradients(
     [0.5, 0.5]
     """
     check_images(x); check_labels(y, len(x))
-    check_number('batch_size', batch_size, 1)
+    check_whole('batch_size', batch_size, 1)
     model, sums = classifier_of(model), None
     for xb, yb in zip(x.split(batch_size), y.split(batch_size)):
         z, G = logit_products(model, xb)

@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata, wilcoxon
 
-from .representations import (attack_called, pairs,
-                                             run_style)
+from .representations import (attack_called, check_finite,
+                                             pairs, radii_of, run_style)
 from ..core import check_number
+from ..losses import check_alike
 
 # %% ../../nbs/20_sensitivity.ipynb #f59eea4d
 def relative_change(
@@ -32,6 +33,8 @@ def relative_change(
     >>> relative_change(h, torch.zeros(2, 2))
     tensor([1., nan])
     """
+    check_alike(h, h_adv, ndim=2)
+    for v in (h, h_adv): check_finite('features', v)
     norm = h.norm(dim=1)
     return torch.where(norm > 0, (h_adv - h).norm(dim=1)/norm, torch.nan)
 
@@ -60,11 +63,10 @@ def sensitivity(
     """
     a = attack_called(attack, norm, seed, **settings)
     rows = []
-    for eps in epsilons:
-        check_number('eps', eps, 0)
+    for eps in radii_of(epsilons):
         s = torch.cat([relative_change(*hs).cpu() for hs in
                        pairs(model, x, y, a, eps, batch_size)])
-        rows.append(pd.DataFrame(dict(image=range(len(y)), eps=float(eps),
+        rows.append(pd.DataFrame(dict(image=range(len(y)), eps=eps,
                                       sensitivity=s.double().numpy())))
     return pd.concat(rows, ignore_index=True)
 
@@ -92,6 +94,7 @@ def holm(
     [0.03, 0.06, 0.06]
     """
     p = np.asarray(p, float)
+    for v in p: check_number('p', v, 0, high=1)
     order = p.argsort()
     out = np.empty_like(p)
     out[order] = np.maximum.accumulate(
@@ -108,7 +111,9 @@ def rank_biserial(
     >>> rank_biserial([1, 2, -3]) # (1 + 2 - 3)/6
     0.0
     """
-    d = np.asarray(d)[np.asarray(d) != 0]
+    d = np.asarray(d, float)
+    for v in d: check_number('difference', v, -np.inf)
+    d = d[d != 0]
     if not len(d): return 0.
     r = rankdata(abs(d))
     return float((r*np.sign(d)).sum()/r.sum())

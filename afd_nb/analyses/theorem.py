@@ -14,7 +14,9 @@ import torch
 from scipy.stats import ks_2samp
 from torch import nn
 
-from ..core import check_choice, check_number, frozen, generator
+from ..core import (check_choice, check_labels, check_number, frozen,
+                         generator)
+from ..data import check_whole
 
 # %% ../../nbs/19_theorem.ipynb #3ee76f4d
 AGREE, MU = .8, 1. # P(r = y), mean of n given y = 1
@@ -36,6 +38,7 @@ class Toy(nn.Module):
     ):
         super().__init__()
         self.keep = check_number('keep', keep, 0, high=1)
+        check_number('sure', sure, 0)
         self.read = sure*torch.tensor([
             math.log(AGREE/(1 - AGREE)), 2*keep*MU])
     def features(self,
@@ -53,6 +56,7 @@ def toy_data(
     seed:int=0, # draws them
 ): # x (n, 3), class 0 or 1 (n,)
     "Robust, non-robust and noise pixels, and their labels."
+    check_whole('n', n, 1)
     g = generator(seed)
     t = torch.randint(2, (n,), generator=g)
     y = 2.*t - 1
@@ -69,7 +73,9 @@ def likelihood_gradient(
     "Gradient of the true class's likelihood l_t by the pixels."
     with frozen(model), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
-        l = model(x).softmax(1).gather(1, t[:, None])
+        z = model(x)
+        check_labels(t, *z.shape)
+        l = z.softmax(1).gather(1, t[:, None])
         return torch.autograd.grad(l.sum(), x)[0]
 
 def toy_attack(
@@ -81,6 +87,7 @@ def toy_attack(
 ): # x', like x
     "'gradient': x - size*grad l_t (Sec. 2.1); 'pgd': of length `size`."
     check_choice('policy', policy, ['gradient', 'pgd'])
+    check_number('size', size, 0)
     g = likelihood_gradient(model, x, t)
     if policy == 'pgd':
         g = g/g.norm(dim=1, keepdim=True).clamp_min(1e-30)
@@ -103,7 +110,9 @@ def theorem(
     >>> bool(t.gradient[0] < t.gradient[1]) # and Theorem 1 with it
     True
     """
-    check_number('n', n, 100)
+    check_whole('n', n, 100)
+    if not len(keeps) or not len(policies):
+        raise ValueError("keeps or policies is empty")
     x, t = toy_data(n, seed)
     rows = []
     for keep in keeps:
