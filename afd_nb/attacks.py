@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'FEW', 'ATTACKS', 'flat_norm', 'Norm', 'cross_entropy', 'check_answer', 'check_loss', 'climb', 'check_attack',
-           'across', 'check_climbed', 'lent', 'of_one_kind', 'pgd_step', 'ascend', 'pgd', 'strongest', 'fgsm', 'mim',
-           'checkpoints', 'Progress', 'apgd_ce', 'get_attack']
+           'across', 'NotFinite', 'check_climbed', 'lent', 'of_one_kind', 'pgd_step', 'ascend', 'pgd', 'strongest',
+           'fgsm', 'mim', 'checkpoints', 'Progress', 'apgd_ce', 'get_attack']
 
 # %% ../nbs/06_attacks.ipynb #d8629bb5
 import math
@@ -213,13 +213,19 @@ def across(
     return x[0].numel()**(1/NORMS[norm].p)
 
 # %% ../nbs/06_attacks.ipynb #8e13d9bc
+class NotFinite(ValueError, FloatingPointError):
+    "A model, a loss or a gradient is NaN where a number is needed."
+    def __init__(self,
+        says:str='', # what is NaN
+    ): super().__init__(says)
+
 def check_climbed(
     x_adv:Tensor, # where an attack ended, (b, c, h, w)
     lost,         # bool: has a loss or gradient been NaN on the way?
 )->Tensor: # x_adv
-    "Refuse to go on from NaN: ValueError."
+    "Refuse to go on from NaN: `NotFinite`, a ValueError."
     if lost or x_adv.isnan().any():
-        raise ValueError("the loss or its gradient is NaN: does the model "
+        raise NotFinite("the loss or its gradient is NaN: does the model "
                          "return NaN or infinite logits?")
     return x_adv
 

@@ -211,6 +211,7 @@ def locked(
 class Stopped(KeyboardInterrupt):
     "SIGTERM, where the program could stop."
     status = 143 # of the program's exit
+    def __init__(self): super().__init__('SIGTERM')
 
 @contextmanager
 def stopping():

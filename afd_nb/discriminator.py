@@ -48,7 +48,9 @@ class Discriminator(nn.Module):
         out = self.w(h).squeeze(1)
         return out if self.e is None else out + (self.embed(y)*h).sum(1)
 
-    def embed(self, y): # (b, n_features)
+    def embed(self,
+        y:Tensor, # labels (b,)
+    )->Tensor: # (b, n_features)
         "e(y); ValueError if a label is none of the classes."
         try: return self.e(y)
         except IndexError: # says less than this does

@@ -27,7 +27,7 @@ from .core import (check_choice, check_images, check_labels,
                          seeded)
 from .kept import (Seen, Store, by_eps, by_finds, bytes_kept,
                          fingerprint, fitting, look, memory_left, new_work)
-from .libraries import all_broken, flags_kept
+from .libraries import UNFOLDED, all_broken, flags_kept
 
 _all_ = ['Seen', 'bytes_kept', 'fingerprint', 'fitting', 'look',
          'memory_left']
@@ -212,7 +212,8 @@ def evaluate(
                      norm=a.norm, library=a.library, seed=a.seed,
                      settings=repr(sorted(a.settings.items())),
                      epsilons=epsilons, batch_size=size,
-                     envelope=envelope, rests=True, starts='by image')
+                     envelope=envelope, rests=True, starts='by image',
+                     folded=a.name not in UNFOLDED)
         if a.kind != 'fixed-budget': del about['epsilons']
         s = Store(store, a, about)
         on_main(lambda: s.take(stack))

@@ -105,7 +105,7 @@ def witnessed(f, net, x, y, eps, seed, norm)->Outcome:
     return out
 
 # %% ../nbs/45_behind_the_zoo.ipynb #e91b2144
-UNFOLDED = ('ddn',)
+UNFOLDED = 'ddn', 'bb-l2', 'bb-linf'
 
 def guarded(
     a,         # an `Attack`

@@ -48,7 +48,9 @@ class Game:
         for k in ('discriminator', 'embedding'):
             object.__setattr__(self, k, checked(getattr(self, k)))
 
-def checked(loss): # a function like it
+def checked(
+    loss, # a function of logits (b,)
+): # a function like it
     "`loss` of logits (b,), once they are alike."
     def of(*logits):
         check_alike(*logits, ndim=1)

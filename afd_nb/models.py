@@ -376,7 +376,12 @@ def load_model(
     "The model in `path`; ValueError if the file is not such a model."
     return built(path, *read_weights(path), device)
 
-def built(path, state, about, device)->Classifier:
+def built(
+    path,       # what an error names
+    state:dict, # name -> tensor
+    about:dict, # a header of `read_weights`
+    device,     # where the model goes
+)->Classifier:  # in eval mode
     "The model that a header describes, once its shapes are those given."
     def make():
         try: return create_model(**about['spec'])

@@ -132,12 +132,13 @@ LABELS = {'NT': 'nt', 'AT': 'at', 'TRADES': 'trades', 'AFD': 'afd'}
 
 def printed(
     table:str, # table1, table2, tableA3, tableA4, tableA5, tableA6
-    root='../results', # folder of records; the paper's are in paper/
+    root=None, # folder of records, the paper's in paper/; None: here
 )->pd.DataFrame: # as the paper prints it
     "A table of the paper; ValueError if there is none of that name."
-    found = sorted((Path(root)/'paper').glob(f'{table}_*.csv'))
+    root = Path(root or results_folder())
+    found = sorted((root/'paper').glob(f'{table}_*.csv'))
     if len(found) != 1:
-        raise ValueError(f"{root}/paper has no {table}")
+        raise ValueError(f"{root/'paper'} has no {table}")
     return pd.read_csv(found[0])
 
 def ours(

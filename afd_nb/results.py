@@ -90,7 +90,11 @@ def save_record(
         write_text(path, record_text(record))
     return path
 
-def joined(old:dict, new:dict, path)->dict:
+def joined(
+    old:dict, # the record on disk
+    new:dict, # one to add
+    path,     # what an error names
+)->dict:      # the new one, with what the old one has beside it
     "One record of two; ValueError if they are of other trainings."
     if Recipe(**old['recipe']) != Recipe(**new['recipe']):
         raise FileExistsError(f"{path} records another recipe; choose "

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
-from .attacks import get_attack
+from .attacks import NotFinite, get_attack
 from .core import (PART, Share, as_device, check_choice, check_images,
                          check_labels, check_number, frozen, gathered,
                          generator, locked, mean_over, on_main, read_signed,
@@ -122,7 +122,10 @@ def perturb(self:Method,
     if r.attack != 'fgsm': kw |= dict(steps=r.steps, fast=r.fast)
     if r.attack in ('pgd', 'mim'): kw['step_size'] = r.step_size
     if r.attack in ('pgd', 'apgd-ce'): kw['generator'] = self.generator
-    return get_attack(r.attack)(self.model, x, y, **kw)
+    try: return get_attack(r.attack)(self.model, x, y, **kw)
+    except NotFinite as e: # the training has diverged
+        raise FloatingPointError(f"{e}; lower the learning rates (the last "
+                                 "good epoch is kept)") from e
 Method.perturb = perturb
 
 # %% ../nbs/09_training.ipynb #57acc4fc

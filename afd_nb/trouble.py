@@ -78,10 +78,16 @@ def fades(
 # %% ../nbs/15_trouble.ipynb #1f12b582
 class TrainingWarning(UserWarning):
     "What looks like failure; the training goes on."
+    def __init__(self,
+        says:str='', # what it looks like
+    ): super().__init__(says)
 
 class TrainingTrouble(RuntimeError):
     "What looks like failure; `run` has the best weights until then."
     run = None # a Run, or None before the first epoch
+    def __init__(self,
+        says:str='', # what it looks like
+    ): super().__init__(says)
 
 # %% ../nbs/15_trouble.ipynb #5711ff7a
 def trouble(

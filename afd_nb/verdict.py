@@ -16,7 +16,7 @@ from scipy.stats import f as fisher
 from .attack_zoo import paper_attacks
 from .evaluation import auc, wilson
 from .paper import Measured, measured, ours, over_seeds_of, printed
-from .results import read_results
+from .results import read_results, results_folder
 
 # %% ../nbs/60_verdict.ipynb #7180f2cd
 def above(
@@ -274,10 +274,10 @@ def about_the_rest(r:Records)->list: # rows
 COLUMNS = 'claim', 'where', 'paper', 'ours', 'evidence', 'verdict'
 
 def verdict(
-    root='../results', # folder of records and of the paper's tables
+    root=None, # folder of records and of the paper's tables; None: here
 )->pd.DataFrame: # claim, where, paper, ours, evidence, verdict
     "The paper's claims and what the records say of them."
-    r = Records(root)
+    r = Records(root or results_folder())
     return pd.DataFrame([*about_accuracy(r), *about_strength(r),
                          *about_features(r), *about_theory(r),
                          *about_discriminators(r), *about_the_rest(r)],

@@ -44,6 +44,12 @@ def tally():
     return lambda fault, how, times: TALLIES.append((fault, how, times))
 
 
+def pytest_configure(config):
+    if os.environ.get('AFD_RELIABILITY') and config.getoption('-n', None):
+        raise pytest.UsageError('AFD_RELIABILITY is written by one process: '
+                                'add -n 0')
+
+
 def pytest_sessionfinish(session, exitstatus):
     "With AFD_RELIABILITY=FILE.csv: what was tried, if all of it held."
     file = os.environ.get('AFD_RELIABILITY')

@@ -14,7 +14,7 @@ import torch
 from .representations import (attack_called, pairs,
                                              radii_of, represent,
                                              run_style)
-from ..core import check_labels, check_number
+from ..core import check_images, check_labels, check_number
 from ..data import check_whole
 from ..evaluation import wilson
 
@@ -87,7 +87,7 @@ def tsne(
 )->pd.DataFrame: # map, image, label, eps, u, v, kept
     "A map of clean features, and one of clean and perturbed (Fig. A8)."
     a = attack_called(attack, norm, seed, **settings)
-    check_labels(y, len(x))
+    check_images(x); check_labels(y, len(x))
     check_map(len(x), perplexity)
     eps = sorted({0., *radii_of(epsilons)})
     h = [represent(model, x, batch_size)] + [
