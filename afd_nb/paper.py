@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from .evaluation import wilson
+from .results import results_folder
 
 # %% ../nbs/40_paper.ipynb #b50dc23a
 @dataclass(frozen=True)

@@ -54,10 +54,14 @@ def pytest_sessionfinish(session, exitstatus):
     "With AFD_RELIABILITY=FILE.csv: what was tried, if all of it held."
     file = os.environ.get('AFD_RELIABILITY')
     if not file or exitstatus or not TALLIES: return
-    total = {}
-    for fault, how, times in TALLIES:
-        total[fault, how] = total.get((fault, how), 0) + times
-    with open(file, 'w', newline='') as f:
+    total, done = {}, Path(file)
+    if done.exists():
+        with open(done, newline='') as f:
+            total = {(r['fault'], r['how']): int(r['times'])
+                     for r in csv.DictReader(f)}
+    for key in {(fault, how) for fault, how, _ in TALLIES}:
+        total[key] = sum(n for *k, n in TALLIES if (*k,) == key)
+    with open(done, 'w', newline='') as f:
         out = csv.writer(f, lineterminator='\n')
         out.writerow(['fault', 'how', 'times', 'lost'])
-        out.writerows([*k, n, 0] for k, n in total.items())
+        out.writerows([*k, n, 0] for k, n in sorted(total.items()))
