@@ -56,7 +56,11 @@ def peak(module, n):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('module', CALLS)
+# three of them take most of a minute each
+@pytest.mark.parametrize('module', [
+    pytest.param(m, marks=pytest.mark.slow if m in (
+        'discriminator_curves', 'bound', 'angles') else [])
+    for m in CALLS])
 def test_sixty_thousand_images_with_512_features_in_four_gb(module):
     assert peak(module, 60_000) < 4e9
 
@@ -123,9 +127,10 @@ def test_afd_analyse_makes_everything_from_the_shell(tmp_path):
         return done.stdout
     for eps in ('.1', '.2'):
         run('afd_train', '--out', f'afd{eps}', '--method', 'afd', '--epochs',
-            '2', '--n_train', '256', '--steps', '2', '--keep', '1',
+            '1', '--n_train', '64', '--n_valid', '20', '--batch_size',
+            '32', '--steps', '2', '--valid_steps', '2', '--keep', '1',
             '--eps', eps)
-    flags = ['afd.1', 'afd.2', '--out', 'made', '--n', '24', '--eps', '.2']
+    flags = ['afd.1', 'afd.2', '--out', 'made', '--n', '10', '--eps', '.2']
     said = run('afd_analyse', *flags)
     run('afd_analyse', *flags, '--resume', '--what',
         'over_training,training_strength')

@@ -80,8 +80,10 @@ def by_library(name, a, model, x, y, eps):
     return aa.run_standard_evaluation(x, y, batch_size=len(x))[0]
 
 
-# one of the two Brendel-Bethge: each compiles for half a minute
-@pytest.mark.parametrize('name', [n for n in attack_names() if n != 'bb-l2'])
+# Brendel-Bethge compiles for half a minute: the properties call it, too
+@pytest.mark.parametrize('name', [
+    pytest.param(n, marks=pytest.mark.slow if n.startswith('bb') else [])
+    for n in attack_names()])
 def test_same_examples_fall_as_under_the_library(small, name):
     model, x, y = small
     a = attack(name, seed=5, **SHORT.get(name, {}))
