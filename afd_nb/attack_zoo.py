@@ -12,13 +12,13 @@ import inspect, warnings
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .attacks import NORMS, pgd
 from .core import (check_choice, check_images, check_labels,
-                         check_number, frozen, generator, seeded)
+                         check_number, check_whole, frozen, generator,
+                         seeded)
 from .libraries import (FOOLBOX, PARTS, Outcome, aa_attack,
                               advertorch_attack, all_broken, distances,
                               foolbox_attack, guarded, unmoved)
@@ -238,6 +238,7 @@ def attack(
     >>> round((x_adv - x).abs().max().item(), 4)
     0.1
     """
+    check_whole('seed', seed, -2**63, high=2**63 - 1)
     if not isinstance(name, str): return own_attack(name, norm, seed,
                                                     settings)
     if name == 'pgd':
@@ -260,10 +261,7 @@ def attack(
 def check_settings(name, settings):
     "Refuse numbers that are none of steps, sizes or restarts."
     for k in ('steps', 'restarts', 'queries'):
-        v = settings.get(k, 1)
-        if isinstance(v, bool) or not isinstance(v, (int, np.integer)):
-            raise TypeError(f"{name}: {k}={v!r} must be an integer")
-        check_number(f'{name}: {k}', v, 1)
+        check_whole(f'{name}: {k}', settings.get(k, 1), 1)
     sizes = [k for k in ('step_size', 'rel_step') if k in settings]
     for k in sizes: check_number(f'{name}: {k}', settings[k], 0, above=True)
     if len(sizes) > 1:
@@ -323,6 +321,8 @@ def own_attack(f, norm, seed, settings, name=None):
         raise TypeError("attack must be a name or a function, got "
                         f"{type(f).__name__}")
     takes = inspect.signature(f).parameters
+    name = name or getattr(f, '__name__', type(f).__name__)
+    check_own_settings(name, takes, settings)
     norm = check_choice('norm', norm or 'linf', NORMS)
     more = dict(norm=norm) if 'norm' in takes else {}
     def g(model, x, y, eps, seed):
@@ -330,9 +330,21 @@ def own_attack(f, norm, seed, settings, name=None):
                 if 'generator' in takes else {})
         x_adv = f(model, x, y, eps=eps, **more, **draw, **settings)
         return Outcome(x_adv, y < 0)
-    name = name or getattr(f, '__name__', type(f).__name__)
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
+
+def check_own_settings(name, takes, settings):
+    "Refuse what a function does not take, before it has images to attack."
+    ours = {*list(takes)[:3], 'eps', 'norm', 'generator'}
+    has = [k for k, p in takes.items() if k not in ours
+           and p.kind is not p.VAR_KEYWORD]
+    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for k in settings:
+        if k in ours or k not in has and not anything:
+            raise ValueError(f"{name} has no setting {k!r}; it has "
+                             f"{', '.join(sorted(has)) or 'none'}")
+    for k, low in dict(steps=0, restarts=1).items():
+        if k in settings: check_whole(f'{name}: {k}', settings[k], low)
 
 # %% ../nbs/07_attack_zoo.ipynb #15dffa19
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import (check_choice, check_images, check_labels,
-                         check_number, draw, frozen)
-from .data import check_whole
+                         check_number, check_whole, draw, frozen)
 from .folding import folded, replayed
 
 # %% ../nbs/06_attacks.ipynb #4a355ab9

@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['PART', 'METHODS', 'seeded', 'generator', 'frozen', 'write_whole', 'flush', 'write_bytes', 'write_text', 'write_json',
            'read_text', 'checksum', 'signed', 'read_signed', 'locked', 'Stopped', 'stopping', 'stop_of', 'handled',
-           'check_images', 'check_labels', 'check_choice', 'check_number', 'method_style', 'figure_style', 'World',
-           'world', 'launched', 'mean_over', 'gathered', 'on_main', 'Share', 'draw', 'as_device']
+           'check_images', 'check_labels', 'check_choice', 'check_number', 'check_whole', 'method_style',
+           'figure_style', 'World', 'world', 'launched', 'mean_over', 'gathered', 'on_main', 'Share', 'draw',
+           'as_device']
 
 # %% ../nbs/00_core.ipynb #1aea03dc
 import errno, hashlib, json, math, os, random, signal, tempfile, threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -262,6 +264,9 @@ def check_images(
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError("images must have shape (b, c, h, w) and not be "
                          f"empty, got {tuple(x.shape)}")
+    if x.layout != torch.strided or x.is_meta or x.dtype.itemsize < 2:
+        raise TypeError("images must be a dense tensor of 16 bits or more, "
+                        f"got {x.dtype} {x.layout} on {x.device}")
     lo, hi = (v.item() for v in x.aminmax())
     if math.isnan(lo) or math.isnan(hi):
         raise ValueError("images hold NaN")
@@ -283,6 +288,7 @@ def check_labels(
     if y.ndim != 1 or n is not None and len(y) != n:
         raise ValueError(f"labels must have shape ({n},), "
                          f"got {tuple(y.shape)}")
+    if not len(y): raise ValueError("labels must not be empty")
     lo, hi = (int(v) for v in y.aminmax())
     if lo < 0 or n_classes is not None and hi >= n_classes:
         raise ValueError(f"labels must lie in [0, {n_classes}), "
@@ -303,9 +309,9 @@ def check_choice(
     Traceback (most recent call last):
     ValueError: norm='l3' is unknown; choose from l2, linf
     """
-    if value not in choices:
+    if value not in [*choices]: # which need not be hashable
         raise ValueError(f"{what}={value!r} is unknown; choose from "
-                         f"{', '.join(map(str, sorted(choices)))}")
+                         f"{', '.join(sorted(map(str, choices)))}")
     return value
 
 def check_number(
@@ -315,7 +321,7 @@ def check_number(
     *, above:bool=False, # `low` itself is too little
     high=math.inf,       # the most that is allowed
 ): # value itself
-    """Refuse a number outside of [`low`, `high`]: ValueError.
+    """Refuse what is no number in [`low`, `high`]: ValueError, TypeError.
 
     Examples
     --------
@@ -325,13 +331,38 @@ def check_number(
     Traceback (most recent call last):
     ValueError: steps=0 must be >= 1
     """
+    if isinstance(value, (bool, str)) or getattr(value, 'shape', ()):
+        raise TypeError(f"{what}={value!r:.60} must be a number")
+    try: finite = math.isfinite(value)
+    except OverflowError: finite = False # an integer beyond all floats
+    except TypeError:
+        raise TypeError(f"{what}={value!r:.60} must be a number") from None
     sign, ok = ('>', value > low) if above else ('>=', value >= low)
-    if not (ok and value <= high and math.isfinite(value)):
+    if not (ok and value <= high and finite):
         top = f' and <= {high}' if high < math.inf else ''
-        raise ValueError(f"{what}={value} must be {sign} {low}{top}")
+        raise ValueError(f"{what}={value!s:.60} must be {sign} {low}{top}")
     return value
 
 # %% ../nbs/00_core.ipynb #a20fec27
+def check_whole(
+    what:str, # names it in the error
+    value,    # an integer
+    low:int,  # the least that is allowed
+    **more,   # of `check_number`: high
+): # value itself
+    """Refuse what is no integer from `low` on: TypeError or ValueError.
+
+    Examples
+    --------
+    >>> check_whole('steps', 2.5, 1)
+    Traceback (most recent call last):
+    TypeError: steps=2.5 must be an integer
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{what}={value!r} must be an integer")
+    return check_number(what, value, low, **more)
+
+# %% ../nbs/00_core.ipynb #f24e9ad0
 METHODS = {
     'nt':     dict(label='NT', color='#777777', marker='o', ls=':'),
     'at':     dict(label='AT', color='#4477AA', marker='s', ls='--'),
@@ -347,7 +378,7 @@ def method_style(
     plain = dict(label=method, color='#000000', marker='x', ls='-')
     return dict(METHODS.get(method, plain), ms=4, lw=1.5)
 
-# %% ../nbs/00_core.ipynb #e062e4fa
+# %% ../nbs/00_core.ipynb #858867a3
 @contextmanager
 def figure_style():
     "Matplotlib settings of every figure of the project."
@@ -360,7 +391,7 @@ def figure_style():
         shown = plt.isinteractive() # not a matter of style
     (plt.ion if shown else plt.ioff)()
 
-# %% ../nbs/00_core.ipynb #72209f56
+# %% ../nbs/00_core.ipynb #b3b8a46b
 @dataclass(frozen=True)
 class World:
     "The processes that work together, and which of them this is."
@@ -388,7 +419,7 @@ def launched(): # an accelerate.PartialState
     from accelerate import PartialState
     return PartialState(cpu=not torch.cuda.is_available())
 
-# %% ../nbs/00_core.ipynb #6072955e
+# %% ../nbs/00_core.ipynb #984c8698
 def mean_over(
     tensors:list, # of every process alike in number and shape
 ):
@@ -419,7 +450,7 @@ def on_main(
     if error is not None: raise error
     return answer
 
-# %% ../nbs/00_core.ipynb #984c8698
+# %% ../nbs/00_core.ipynb #d038ae69
 @dataclass
 class Share:
     "A generator for the rows of one process in a batch that many share."
@@ -443,7 +474,7 @@ def draw(
                          f"{shape[0]}; restarts and early stops need all")
     return f((s.n, *shape[1:]), generator=s.generator, **kw)[s.rows]
 
-# %% ../nbs/00_core.ipynb #963e063f
+# %% ../nbs/00_core.ipynb #0882a2f0
 def as_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 )->torch.device: # a device that exists on this machine
@@ -465,5 +496,5 @@ def as_device(
                          f"{launched().device.type}; use 'auto'")
     return device
 
-# %% ../nbs/00_core.ipynb #281ea02a
+# %% ../nbs/00_core.ipynb #5d040ff2
 if os.environ.get('IN_TEST'): torch.set_num_threads(1)

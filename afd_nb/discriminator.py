@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .core import check_labels, generator, seeded
-from .data import check_whole
+from .core import check_labels, check_whole, generator, seeded
 
 # %% ../nbs/03_discriminator.ipynb #5abc3b82
 class Discriminator(nn.Module):

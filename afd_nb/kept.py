@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .attack_zoo import check_model, logits_of
-from .core import (frozen, gathered, locked, seeded, world,
-                         write_bytes)
+from .core import (check_whole, frozen, gathered, locked, seeded,
+                         world, write_bytes)
 
 # %% ../nbs/44_kept_on_disk.ipynb #ba1e7248
 @torch.no_grad()
@@ -154,6 +154,7 @@ def look(
     batch_size:int=None, # None: what fits, see `fitting`
 )->Seen:
     "Check the model, fingerprint it, and ask it once about every image."
+    if batch_size is not None: check_whole('batch_size', batch_size, 1)
     with frozen(model), seeded(0):
         flags = check_model(model, x, y)
         size = batch_size or min(gathered(fitting(model, x)))

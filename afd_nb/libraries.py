@@ -124,6 +124,9 @@ def guarded(
             if early_stop and a.library in ('foolbox', 'advertorch'):
                 out = witnessed(a.f, net, x, y, eps, a.seed, a.norm)
             else: out = halving(a.f, net, x, y, eps, a.seed)
+    if not isinstance(out.x_adv, Tensor):
+        raise TypeError(f"the attack gave {type(out.x_adv).__name__}, "
+                        "not images")
     nan = out.x_adv.flatten(1).isnan().any(1)
     if nan.any():
         out.x_adv[nan] = x[nan]

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 
 from .attack_zoo import attack, check_model, logits_of
 from .attacks import NORMS, cross_entropy, pgd
-from .core import check_choice, check_number, frozen, generator
+from .core import (check_choice, check_number, check_whole, frozen,
+                         generator)
 from .discriminator import fresh_discriminator
 from .evaluation import ceiling, effort, evaluate, look, wilson
+from .losses import check_alike
 from .models import features_of
 
 # %% ../nbs/13_masking.ipynb #fd0cd00a
@@ -96,6 +98,9 @@ def fosc(
     >>> [fosc(v, x, g, .25).item() for v in (x + .25*g, x, x - .25*g)]
     [0.0, 0.5, 1.0]
     """
+    check_alike(x_adv, x, g, ndim=4)
+    check_number('eps', eps, 0)
+    check_choice('norm', norm, NORMS)
     at = ((x_adv - x)*g).flatten(1).sum(1)
     if norm == 'linf':
         lo, hi = ((x + s*eps).clamp(0, 1) - x for s in (-1, 1))
@@ -254,7 +259,8 @@ def row(
     >>> row('more steps', .08, n=100)['verdict'] # 8 of 100: may be chance
     'ok'
     """
-    threshold, means = CHECKS[check]
+    threshold, means = CHECKS[check_choice('check', check, CHECKS)]
+    if value is not None: check_number('value', value, -math.inf)
     if value is None: verdict, value, means = 'not run', np.nan, ''
     else:
         sure = value if not n else wilson(max(0, round(value*n)), n)[0]
@@ -490,6 +496,9 @@ def diagnose(
     """
     check_number('eps', eps, 0, above=True)
     check_choice('norm', norm, NORMS)
+    check_whole('steps', steps, 1)
+    check_whole('queries', queries, 1)
+    check_whole('seed', seed, -2**62, high=2**62)
     check_model(model, x, y)
     model = connected(model, x)
     seen = look(model, x, y, batch_size)
@@ -531,7 +540,10 @@ def loss_surface(
 )->pd.DataFrame: # along, across (units of eps), loss, right
     "Cross-entropy over the plane of the gradient's sign and random signs."
     check_model(model, x, y)
-    check_number('points', points, 2)
+    if len(x) > 1:
+        raise ValueError(f"a surface is of one image, got {len(x)}")
+    check_number('eps', eps, 0)
+    check_whole('points', points, 2)
     up = input_gradients(model, x, y).sign()
     side = torch.rand(x.shape, generator=generator(seed)).to(x) - .5
     t = torch.arange(points).to(x)/(points - 1)*2 - 1

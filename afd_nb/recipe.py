@@ -96,14 +96,14 @@ def check_types(r:Recipe):
 def complete(r:Recipe):
     "Fill in what is None, then refuse what makes no sense."
     from afd_nb.attacks import NORMS, get_attack
-    from afd_nb.core import check_choice, check_number
+    from afd_nb.core import check_choice, check_number, check_whole
     from afd_nb.data import NAMES
     from afd_nb.losses import GAMES
     from afd_nb.models import NETWORKS
     setv = lambda k, v: object.__setattr__(r, k, v)
     check_choice('dataset', r.dataset, NAMES)
     for k, v in {**DEFAULTS[r.dataset],
-                 'beta': BETA.get(r.method)}.items():
+                 'beta': BETA.get(str(r.method))}.items():
         if getattr(r, k) is None: setv(k, v)
     if isinstance(r.milestones, list): setv('milestones',
                                             tuple(r.milestones))
@@ -121,9 +121,8 @@ def complete(r:Recipe):
     check_number('average', r.average, 0, high=.99999)
     if r.beta is not None: check_number('beta', r.beta, 0)
     if r.attack == 'apgd-ce': check_choice('norm', r.norm, ['linf', 'l2'])
-    for m in r.milestones:
-        if not isinstance(m, int): raise TypeError(
-            f"milestones={r.milestones} must hold whole epochs")
+    for m in r.milestones: check_whole('milestones', m, 0)
+    check_whole('seed', r.seed, -2**62, high=2**62)
     if r.step_size is not None:
         check_number('step_size', r.step_size, 0, above=True)
 
@@ -150,7 +149,7 @@ def from_json(
     ValueError: JSON: a recipe has no field epoch
     """
     try: d = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as e:
+    except (ValueError, TypeError, RecursionError) as e:
         raise ValueError(f"{source} is not JSON: {e}") from e
     if not isinstance(d, dict):
         raise ValueError(f"{source} must hold one JSON object")

@@ -15,8 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from .attack_zoo import check_model
-from .core import METHODS, check_number, frozen, seeded
-from .data import check_whole
+from .core import METHODS, check_number, check_whole, frozen, seeded
 from .evaluation import check_evaluation, wilson
 from .kept import batches, predict
 

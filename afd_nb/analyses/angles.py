@@ -17,8 +17,8 @@ from .over_training import radii_in
 from .representations import (as_features, check_finite,
                                              features_at, run_style)
 from ..attack_zoo import attack as get_attack, paper_attacks
-from ..core import check_images, check_labels, check_number
-from ..data import check_whole
+from ..core import (check_images, check_labels, check_number,
+                         check_whole)
 from ..losses import check_alike
 
 # %% ../../nbs/27_angles.ipynb #03ed02e9

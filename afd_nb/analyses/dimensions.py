@@ -13,8 +13,7 @@ import torch
 
 from .representations import (as_features, check_finite,
                                              features_at, run_style)
-from ..core import check_images, check_number
-from ..data import check_whole
+from ..core import check_images, check_number, check_whole
 
 # %% ../../nbs/22_dimensions.ipynb #114ac8a0
 LARGEST = 8192 # side of the matrix whose eigenvalues are taken

@@ -13,8 +13,8 @@ import torch
 
 from .representations import (attack_called, classifier_of,
                                              logits_at, pairs, run_style)
-from ..core import check_labels, check_number, frozen, generator
-from ..data import check_whole
+from ..core import (check_labels, check_number, check_whole, frozen,
+                         generator)
 from ..discriminator import check_both, fresh_discriminator
 from ..evaluation import wilson
 

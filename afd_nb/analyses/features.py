@@ -14,9 +14,8 @@ import torch
 from .representations import (check_finite, classifier_of,
                                              logits_at, run_style)
 from ..attacks import across
-from ..core import (check_images, check_labels, check_number, frozen,
-                         generator)
-from ..data import check_whole
+from ..core import (check_images, check_labels, check_number,
+                         check_whole, frozen, generator)
 
 # %% ../../nbs/28_features.ipynb #5efcd965
 def log_odds(

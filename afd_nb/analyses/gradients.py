@@ -13,8 +13,7 @@ import torch
 
 from .representations import (check_finite, classifier_of,
                                              logits_at, run_style)
-from ..core import check_images, check_labels, frozen
-from ..data import check_whole
+from ..core import check_images, check_labels, check_whole, frozen
 
 # %% ../../nbs/21_gradients.ipynb #d1a3565f
 def logit_products(

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ..attack_zoo import Attack, attack as get_attack
 from ..attacks import check_answer, of_one_kind
-from ..core import (check_images, check_labels, check_number, frozen,
-                         method_style, write_text, write_whole)
-from ..data import check_whole
+from ..core import (check_images, check_labels, check_number,
+                         check_whole, frozen, method_style, write_text,
+                         write_whole)
 from ..models import Features, features_of
 
 # %% ../../nbs/18_representations.ipynb #617b7d30

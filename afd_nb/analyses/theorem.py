@@ -14,9 +14,8 @@ import torch
 from scipy.stats import ks_2samp
 from torch import nn
 
-from ..core import (check_choice, check_labels, check_number, frozen,
-                         generator)
-from ..data import check_whole
+from ..core import (check_choice, check_labels, check_number,
+                         check_whole, frozen, generator)
 
 # %% ../../nbs/19_theorem.ipynb #3ee76f4d
 AGREE, MU = .8, 1. # P(r = y), mean of n given y = 1

@@ -14,8 +14,8 @@ import torch
 from .representations import (attack_called, pairs,
                                              radii_of, represent,
                                              run_style)
-from ..core import check_images, check_labels, check_number
-from ..data import check_whole
+from ..core import (check_images, check_labels, check_number,
+                         check_whole)
 from ..evaluation import wilson
 
 # %% ../../nbs/23_tsne.ipynb #87bec42f
