@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from afd_nb.analyses.representations import represent
 from afd_nb.analyses.sensitivity import sensitivity
 from afd_nb.attack_zoo import attack
 from afd_nb.models import features_of
+from afd_nb.recipe import Recipe
+from afd_nb.training import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 PEAK = '''
@@ -125,11 +128,11 @@ def test_afd_analyse_makes_everything_from_the_shell(tmp_path):
                               cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
-    for eps in ('.1', '.2'):
-        run('afd_train', '--out', f'afd{eps}', '--method', 'afd', '--epochs',
-            '1', '--n_train', '64', '--n_valid', '20', '--batch_size',
-            '32', '--steps', '2', '--valid_steps', '2', '--keep', '1',
-            '--eps', eps)
+    r = Recipe(epochs=1, n_train=64, n_valid=20, batch_size=32, steps=2,
+               valid_steps=2)
+    for eps in (.1, .2):
+        fit(replace(r, eps=eps), out=tmp_path/f'afd.{10*eps:.0f}', keep=1,
+            device='cpu')
     flags = ['afd.1', 'afd.2', '--out', 'made', '--n', '10', '--eps', '.2']
     said = run('afd_analyse', *flags)
     run('afd_analyse', *flags, '--resume', '--what',
