@@ -1113,8 +1113,7 @@ def test_an_image_folder_is_read_or_names_the_file(folder, draw, stream, size):
     finally: path.unlink()
 
 
-# ---- what is not yet refused, or not in words: a case is to be taken out of
-# ---- this list, and into its property, when its page has been mended
+# ---- single cases, by page: a call, and a word that its error says
 
 torch.manual_seed(0)
 X, Y, NET = torch.rand(5, 1, 4, 4), torch.arange(5) % 4, Net(16, 4).eval()
@@ -1123,7 +1122,7 @@ SURE = NET(X).argmax(1)
 on = partial(evaluate, NET, X, SURE, attack='fgsm', epsilons=[.1])
 all_on = partial(evaluation.evaluate_all, NET, (X, SURE))
 number = lambda v: lambda: attacks.fgsm(NET, X, Y, eps=v)
-LATER = {
+REFUSED = {
  '00_core': [
     (number('a'), 'eps'), (number(None), 'eps'), (number(1j), 'eps'),
     (number(torch.rand(3)), 'eps'), (number(np.ones(3)), 'eps'),
@@ -1213,13 +1212,11 @@ LATER = {
     (lambda: bound.bound_from(H, H, C[:4], R, R, steps=1), r'\(')]}
 
 
-@pytest.mark.parametrize('page, f, words', [
-    pytest.param(page, *case, id=f'{page}-{k}', marks=pytest.mark.xfail(
-        strict=True, reason=f'{page} is to refuse this in words'))
-    for page, listed in LATER.items() for k, case in enumerate(listed)])
+@pytest.mark.parametrize('f, words', [
+    pytest.param(*case, id=f'{page}-{k}') for page, listed in REFUSED.items()
+    for k, case in enumerate(listed)])
 @pytest.mark.filterwarnings('ignore')
-def test_what_is_to_be_refused_in_words(page, f, words):
-    refused(f, words)
+def test_refused_in_words(f, words): refused(f, words)
 
 
 PARTS = {'own_attacks|fgsm|attack_method': 'own attacks',
