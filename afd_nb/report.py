@@ -72,6 +72,7 @@ PRINT = '''
  .wide{overflow:visible}table{font-size:8pt}
  thead{display:table-header-group;break-inside:avoid}
  th,td{padding:.15rem .25rem;white-space:normal}
+ th{overflow-wrap:anywhere}
  tr>:first-child{position:static}
  th button{display:contents;white-space:normal}
  th button::after{content:none!important}

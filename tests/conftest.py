@@ -44,6 +44,16 @@ def tally():
     return lambda fault, how, times: TALLIES.append((fault, how, times))
 
 
+# two workers take whole files: the long ones first, so that both end together
+LONG_FIRST = ('test_faults', 'test_properties', 'test_scaling',
+              'test_analyses', 'test_processes', 'test_experiments')
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: k for k, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda i: rank.get(i.path.stem, len(rank)))
+
+
 def pytest_configure(config):
     if os.environ.get('AFD_RELIABILITY') and config.getoption('-n', None):
         raise pytest.UsageError('AFD_RELIABILITY is written by one process: '
