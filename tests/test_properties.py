@@ -1233,7 +1233,7 @@ def counted(request, tally):
     "How many cases a property was tried on, for the page of reliability."
     yield
     said = getattr(request.node, 'hypothesis_statistics', '')
-    times = sum(map(int, re.findall(r'(\d+) passing examples', said)))
+    times = sum(map(int, re.findall(r'(\d+) passing', said)))
     part = next((v for k, v in PARTS.items()
                  if re.search(k, request.node.name)), 'analyses')
     if times: tally(f'bad and odd input: {part}', 'properties, on random '
