@@ -19,6 +19,7 @@ def plain_errors(
 ):
     "Turn an expected error into one line on stderr and an exit status."
     def stop(signum, frame): raise stop_of(signum)
+    stopped = f"\n{name}: stopped. {go_on}"
     try:
         from afd_nb.core import handled, stop_of
         with handled(stop, signal.SIGTERM): yield
@@ -27,8 +28,11 @@ def plain_errors(
         print(f"{name}: {' '.join(str(e).split())}", file=sys.stderr)
         raise SystemExit(2) from e
     except KeyboardInterrupt as e:
-        print(f"\n{name}: stopped. {go_on}", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         raise SystemExit(getattr(e, 'status', 130)) from e
+    except SystemExit as e: # of a command that this one gave
+        if e.code in (130, 143): print(stopped, file=sys.stderr)
+        raise
 
 def say(
     *lines, # what `print` takes
@@ -37,7 +41,7 @@ def say(
     from afd_nb.core import world
     if world().main: print(*lines, sep='\n')
 
-# %% ../nbs/33_cli.ipynb #44935c2a
+# %% ../nbs/33_cli.ipynb #9ceca643
 def recipe_flags(
     parser:argparse.ArgumentParser, # gets a flag a field
 ):
@@ -52,7 +56,7 @@ def recipe_flags(
         if f.type is tuple: kw |= dict(type=int, nargs='*', metavar='N')
         parser.add_argument(f'--{f.name}', **kw)
 
-# %% ../nbs/33_cli.ipynb #9ceca643
+# %% ../nbs/33_cli.ipynb #2b862a70
 def read_recipe(flags:dict, file=None):
     "A recipe from a JSON file or record, and flags; flags win."
     from afd_nb.core import read_text
@@ -69,7 +73,7 @@ def read_recipe(flags:dict, file=None):
         from_json(json.dumps(d), file)
     return Recipe(**(d | flags))
 
-# %% ../nbs/33_cli.ipynb #5832109b
+# %% ../nbs/33_cli.ipynb #d6a8ad3c
 def afd_demo(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -100,7 +104,7 @@ def afd_demo(
         print(summary(df).to_string())
         print(f"\nThe page to read: {Path(a.out)/'report.html'}")
 
-# %% ../nbs/33_cli.ipynb #d6a8ad3c
+# %% ../nbs/33_cli.ipynb #5c0e956d
 def afd_train(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -128,7 +132,7 @@ def afd_train(
         say(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
             f"{best.valid_clean:.1%}, PGD {best.valid_robust:.1%}")
 
-# %% ../nbs/33_cli.ipynb #43e16a84
+# %% ../nbs/33_cli.ipynb #1e3d7130
 def train_command(flags, *, out, recipe, resume, keep, root, workers,
                   device):
     "What `afd_train` does, after its flags are read."
@@ -156,7 +160,7 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
         return fit(r, data, out=out, resume=bool(resume), keep=keep,
                    device=device)
 
-# %% ../nbs/33_cli.ipynb #1e3d7130
+# %% ../nbs/33_cli.ipynb #f1727688
 @dataclasses.dataclass
 class Target:
     "A model to attack, and what is known of it."
@@ -196,7 +200,7 @@ def load_target(
                         "torch model")
     return Target(text, model.to(device), dataset=dataset)
 
-# %% ../nbs/33_cli.ipynb #f1727688
+# %% ../nbs/33_cli.ipynb #c8675cbe
 def target_flags(p, keep=True):
     "The flags that say what to look at, on which images, where."
     add = p.add_argument
@@ -239,7 +243,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
         out.append((t, *take(getattr(data, split), a.n), store))
     return out
 
-# %% ../nbs/33_cli.ipynb #c8675cbe
+# %% ../nbs/33_cli.ipynb #0314868d
 def afd_evaluate(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -268,7 +272,7 @@ def afd_evaluate(
         table, notes = evaluate_command(a)
         say(table.to_string(index=False), *notes)
 
-# %% ../nbs/33_cli.ipynb #b2d4b4af
+# %% ../nbs/33_cli.ipynb #a0025449
 LISTS = {'table-a2': 'paper', 'table-a2-scaled': 'scaled', 'table-a3': None}
 
 def grids_of(dataset:str)->str: # 'mnist' or 'cifar'
@@ -306,7 +310,7 @@ def planned(a, t)->list: # of (Attack, epsilons)
         plan.append((one, a.eps or sorted({0., t.eps})))
     return list({repr(p): p for p in plan}.values()) # each once
 
-# %% ../nbs/33_cli.ipynb #a0025449
+# %% ../nbs/33_cli.ipynb #85cf404f
 def evaluate_command(a): # table, notes
     "What `afd_evaluate` does, after its flags are read."
     import pandas as pd
@@ -351,7 +355,7 @@ def in_short(settings:dict)->str:
     return ' '.join(f'{k}={v}' for k, v in settings.items()
                     if k not in ('seed', 'of', 'early_stop')) or '-'
 
-# %% ../nbs/33_cli.ipynb #eba4e9ef
+# %% ../nbs/33_cli.ipynb #9666d3d2
 def afd_diagnose(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -372,7 +376,7 @@ def afd_diagnose(
                       'without --store.'):
         diagnose_command(a)
 
-# %% ../nbs/33_cli.ipynb #f6fdbcad
+# %% ../nbs/33_cli.ipynb #cebc9dab
 def diagnose_command(a):
     "What `afd_diagnose` does, after its flags are read."
     import pandas as pd
@@ -405,7 +409,7 @@ def diagnose_command(a):
                           file=sys.stdout)
     if a.out and world().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
 
-# %% ../nbs/33_cli.ipynb #6346f101
+# %% ../nbs/33_cli.ipynb #9e313a3a
 def afd_transfer(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -424,7 +428,7 @@ def afd_transfer(
     with plain_errors('afd_transfer'):
         say(transfer_command(a).to_string(index=False))
 
-# %% ../nbs/33_cli.ipynb #d6145a13
+# %% ../nbs/33_cli.ipynb #97d4a9bf
 def transfer_command(a):
     "What `afd_transfer` does, after its flags are read."
     import pandas as pd
@@ -452,7 +456,7 @@ def transfer_command(a):
     on_main(lambda: write_text(out, table.round(6).to_csv(index=False)))
     return table
 
-# %% ../nbs/33_cli.ipynb #9e313a3a
+# %% ../nbs/33_cli.ipynb #fb44057c
 def one_of(values, what, flag):
     "The only value there is; ValueError if runs differ or have none."
     values = {v for v in values if v is not None}
@@ -471,7 +475,7 @@ def names_of(targets)->list: # one for each
     if twice: raise ValueError(f"two runs are called {twice.pop()}")
     return names
 
-# %% ../nbs/33_cli.ipynb #5e97bb98
+# %% ../nbs/33_cli.ipynb #a3ef6217
 def afd_report(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -490,7 +494,7 @@ def afd_report(
     a = p.parse_args(argv)
     with plain_errors('afd_report'): report_command(a)
 
-# %% ../nbs/33_cli.ipynb #686103b2
+# %% ../nbs/33_cli.ipynb #db0ef37a
 def report_command(a):
     "What `afd_report` does, after its flags are read."
     from afd_nb.core import on_main

@@ -109,8 +109,8 @@ def write_whole(
         finally:
             if os.path.exists(tmp): os.remove(tmp)
     except OSError as e:
-        raise OSError(e.errno, f"{path} could not be written; what it held "
-                      f"before is still there ({e.strerror or e})") from e
+        raise OSError(e.errno, f"{path} could not be written; nothing was "
+                      f"overwritten ({e.strerror or e})") from e
 
 def flush(
     path, # a file or a folder

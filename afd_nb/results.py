@@ -51,6 +51,7 @@ def make_record(
     rec = dict(schema=1, recipe=dataclasses.asdict(run.recipe),
                shortened=shortened(run.recipe), **run.record,
                history=history, evaluations=rows)
+    rec.pop('files', None) # of the run's folder, which nobody else has
     if diagnosis is not None:
         rec['diagnosis'] = json.loads(diagnosis.round(4).to_json(
             orient='records'))

@@ -29,7 +29,7 @@ from .core import (PART, Share, as_device, check_choice, check_images,
                          write_bytes, write_json, write_text)
 from .data import NAMES, Data, TensorSplit, batches, load_data, take
 from .models import (STATS, Classifier, built, create_model,
-                           load_model, read_weights, save_model, synced)
+                           read_weights, save_model, synced)
 from .recipe import Recipe, from_json, to_json
 from .trouble import TrainingTrouble, TrainingWarning, begun, diary
 
@@ -283,7 +283,6 @@ class Loop:
     seconds:float = 0.   # in epochs that are done
     steps:int = 0     # mini-batches that are done
     keep:int = 0      # weights of every so many epochs stay; 0 is off
-    weights:str = ''  # checksum of the best ones, once they are on disk
 
 def loop_state(
     l:Loop, # between two epochs
@@ -337,7 +336,7 @@ def save_loop(l:Loop, path:Path):
             (path/'epochs').mkdir(exist_ok=True)
             save_model(l.mean, epoch_file(path, epoch), **about)
         l.mean.load_state_dict(l.best)
-        l.weights = save_model(l.mean, path/'best.safetensors', **about)
+        save_model(l.mean, path/'best.safetensors', **about)
         l.mean.load_state_dict(now)
         write_text(path/'history.csv',
                    pd.DataFrame(l.history).to_csv(index=False))
@@ -508,6 +507,15 @@ def check_data(r:Recipe, data:Data):
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
 
+def the_data(r:Recipe, data, device)->Data:
+    "`data`, or what the recipe names; checked, and on the device."
+    if data is None:
+        data = load_data(r.dataset, n_train=r.n_train, n_valid=r.n_valid,
+                         seed=r.seed, device=device,
+                         image_size=r.image_size)
+    check_data(r, data)
+    return data.to(device)
+
 # %% ../nbs/09_training.ipynb #d4c4e6a9
 def fit(
     recipe:Recipe,      # what decides the result
@@ -537,12 +545,7 @@ def fit(
     if keep is not None:
         check_number('keep', keep, 1)
         if out is None: raise ValueError("keep needs out=…, a folder")
-    if data is None:
-        data = load_data(r.dataset, n_train=r.n_train, n_valid=r.n_valid,
-                         seed=r.seed, device=device,
-                         image_size=r.image_size)
-    check_data(r, data)
-    data = data.to(device)
+    data = the_data(r, data, device)
     l = start_loop(r, data, device)
     if progress is None: progress = sys.stderr.isatty() and world().main
     with ExitStack() as stack:
@@ -601,6 +604,12 @@ def tensorboard(out):
     from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(out)
 
+def checksums(out:Path)->dict:
+    "Of the best weights, and of each other file of weights by its name."
+    all_ = {f.relative_to(out).as_posix(): read_weights(f)[1]['checksum']
+            for f in sorted(out.rglob('*.safetensors'))}
+    return dict(weights=all_.pop('best.safetensors'), files=all_)
+
 def end_run(l:Loop, device, out)->Run:
     "The run with its best weights and its record."
     l.mean.load_state_dict(l.best)
@@ -610,8 +619,7 @@ def end_run(l:Loop, device, out)->Run:
     if world().size > 1: record['processes'] = world().size
     if said := diary(l.history, l.mean.Dc.out_features):
         record['warnings'] = said
-    if out: record['weights'] = on_main(lambda: l.weights or read_weights(
-        out/'best.safetensors')[1]['checksum'])
+    if out: record |= on_main(lambda: checksums(out))
     if out: on_main(lambda: write_json(out/'record.json', signed(record)))
     return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
                record)
@@ -632,6 +640,11 @@ def vouched(path:Path, about:dict, recipe:Recipe)->pd.DataFrame:
             whole, ''.join(whole.splitlines(keepends=True)[:-1])):
         raise ValueError(f"{file} is torn, or not the history of {best}")
     return pd.DataFrame(about['history'][:len(lines) - 1])
+def agrees(weights:Path, about:dict, record:Path, checksum):
+    "Refuse weights of another checksum than the record says, if it does."
+    if checksum not in (None, about['checksum']):
+        raise ValueError(f"{weights} is not the file that {record} speaks "
+                         "of: its checksum is another")
 
 # %% ../nbs/09_training.ipynb #c6e901e5
 def load_run(
@@ -667,9 +680,7 @@ def load_run(
     history = vouched(path, about, recipe)
     f = path/'record.json'
     record = read_signed(f) if f.exists() else {}
-    if record.get('weights', about['checksum']) != about['checksum']:
-        raise ValueError(f"{best} is not the file that {f} speaks of: its "
-                         "checksum is another")
+    agrees(best, about, f, record.get('weights'))
     return Run(path, recipe, model, history, record)
 
 # %% ../nbs/09_training.ipynb #6b1fad27
@@ -683,4 +694,11 @@ def load_epochs(
     if not files:
         raise FileNotFoundError(f"{path} kept no epochs: train it with "
                                 "keep=1, or afd_train --keep 1")
-    return {int(f.stem): load_model(f, device) for f in files}
+    f = path/'record.json'
+    known = read_signed(f).get('files', {}) if f.exists() else {}
+    models = {}
+    for file in files:
+        state, about = read_weights(file)
+        agrees(file, about, f, known.get(f'epochs/{file.name}'))
+        models[int(file.stem)] = built(file, state, about, device)
+    return models

@@ -35,13 +35,22 @@ def project(tmp_path_factory):
     return to
 
 
-TALLIES = []
+TALLIES, TRIED, FAILED = [], set(), set()
 
 
 @pytest.fixture
-def tally():
-    "Note a fault that was tried, how, how often; what was lost: nothing."
+def tally(request):
+    "Note a fault that was tried, how, how often; a test that fails, lost."
+    TRIED.add(request.node.originalname)
     return lambda fault, how, times: TALLIES.append((fault, how, times))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.failed and 'tally' in item.fixturenames:
+        TRIED.add(item.originalname)
+        FAILED.add(item.originalname)
 
 
 # two workers take whole files: the long ones first, so that both end together
@@ -60,18 +69,19 @@ def pytest_configure(config):
                                 'add -n 0')
 
 
-def pytest_sessionfinish(session, exitstatus):
-    "With AFD_RELIABILITY=FILE.csv: what was tried, if all of it held."
+def pytest_sessionfinish():
+    "With AFD_RELIABILITY=FILE.csv: what was tried, and which tests failed."
     file = os.environ.get('AFD_RELIABILITY')
-    if not file or exitstatus or not TALLIES: return
+    if not file or not TRIED: return
     total, done = {}, Path(file)
     if done.exists():
         with open(done, newline='') as f:
-            total = {(r['fault'], r['how']): int(r['times'])
-                     for r in csv.DictReader(f)}
+            total = {(r['fault'], r['how']): (r['times'], r['lost'])
+                     for r in csv.DictReader(f) if r['fault'] not in TRIED}
     for key in {(fault, how) for fault, how, _ in TALLIES}:
-        total[key] = sum(n for *k, n in TALLIES if (*k,) == key)
+        total[key] = sum(n for *k, n in TALLIES if (*k,) == key), 0
+    total |= {(name, 'this test failed'): (1, 1) for name in FAILED}
     with open(done, 'w', newline='') as f:
         out = csv.writer(f, lineterminator='\n')
         out.writerow(['fault', 'how', 'times', 'lost'])
-        out.writerows([*k, n, 0] for k, n in sorted(total.items()))
+        out.writerows([*k, *v] for k, v in sorted(total.items()))

@@ -19,10 +19,11 @@ import torch
 
 from afd_nb.data import load_data, take
 from afd_nb.evaluation import evaluate
-from afd_nb.models import create_model, load_model, load_official
+from afd_nb.models import (create_model, load_model, load_official,
+                           read_weights, save_model)
 from afd_nb.recipe import Recipe
 from afd_nb.results import make_record, read_record, save_record
-from afd_nb.training import fit, load_epochs, load_run, read_state
+from afd_nb.training import fit, load_run, read_state
 from killing import Children
 
 TINY = Recipe(epochs=3, n_train=96, n_valid=20, batch_size=32, steps=2,
@@ -55,20 +56,23 @@ def children():
     c.close()
 
 
+def undisturbed(children, folder, recipe):
+    "A run that nobody disturbed."
+    children.finish(folder/'log', 'train', as_dict(recipe),
+                    str(folder/'run'))
+    return folder/'run'
+
+
 @pytest.fixture(scope='module')
 def whole(children, tmp_path_factory):
-    "A run of thirty short epochs that nobody disturbed."
-    d = tmp_path_factory.mktemp('whole')
-    children.finish(d/'log', 'train', as_dict(LONG), str(d/'run'))
-    return d/'run'
+    "Thirty short epochs, what stopped and resumed ones are held against."
+    return undisturbed(children, tmp_path_factory.mktemp('whole'), LONG)
 
 
 @pytest.fixture(scope='module')
 def small(children, tmp_path_factory):
-    "A finished run of three epochs, to be copied and spoilt."
-    d = tmp_path_factory.mktemp('small')
-    children.finish(d/'log', 'train', as_dict(TINY), str(d/'run'))
-    return d/'run'
+    "Three epochs, to be copied and spoilt."
+    return undisturbed(children, tmp_path_factory.mktemp('small'), TINY)
 
 
 def kill_often(children, log, times, longest, seed, name, *args):
@@ -191,6 +195,35 @@ def test_stopped_between_two_steps(how, children, whole, tmp_path, tally):
           'equal bit by bit', 1)
 
 
+@pytest.mark.parametrize('command', ['afd_evaluate', 'afd_experiment'])
+def test_sweep_stopped_between_two_batches(command, children, small,
+                                           tmp_path, tally):
+    def argv(name):
+        if command == 'afd_evaluate':
+            return [str(small), *SWEEP, '--store', str(tmp_path/name)]
+        return ['mnist-afd-lr0.5-0.5', '--size', 'smoke', '--device', 'cpu',
+                '--runs', str(tmp_path/name)]
+    found = tmp_path/'stopped'
+    begun = lambda: found.exists() and any(
+        f.suffix in ('.npz', '.csv') for f in found.rglob('*'))
+    child = children.start(tmp_path/'log', 'shell', command, argv('stopped'))
+    child.wait_for(begun)
+    child.send(signal.SIGTERM)
+    assert child.wait(60) == 128 + signal.SIGTERM, child.said()
+    assert 'ame command again' in child.said()
+    again = children.finish(tmp_path/'log', 'shell', command, argv('stopped'))
+    whole = children.finish(tmp_path/'log', 'shell', command, argv('whole'))
+    if command == 'afd_evaluate':
+        assert again == whole and rows(found) == rows(tmp_path/'whole')
+    else:
+        a, b = ({f.stem: read_record(f)['evaluations'] for f in
+                 (tmp_path/name/'records').rglob('*.json')}
+                for name in ('stopped', 'whole'))
+        assert a == b and a
+    tally('SIGTERM to a sweep or an experiment', 'exit status 143, says that '
+          'the same command goes on; every answer equal', 1)
+
+
 # ------------------------------------------------- whole or not at all
 
 def cut_short(child, run, small, says):
@@ -198,7 +231,7 @@ def cut_short(child, run, small, says):
     assert child.wait(120) == 2, child.said()
     said = child.said().strip().splitlines()[-1]
     assert said.startswith('afd_train: ') and says in said, child.said()
-    assert 'what it held before is still there' in said
+    assert 'nothing was overwritten' in said
     before = load_run(run)
     assert 1 <= len(before.history) < 3
     fit(TINY, out=run, resume=True, device='cpu')
@@ -244,12 +277,19 @@ def test_folder_is_removed(children, tmp_path, tally):
     tally("the run's folder is removed", 'in mid-run: one line', 1)
 
 
-def test_folder_is_read_only(children, small, tmp_path, tally):
-    os.chmod(tmp_path, 0o755)
-    for parent in tmp_path.parents:
-        if parent.owner() == Path.home().owner() and parent != Path('/'):
-            try: os.chmod(parent, parent.stat().st_mode | 0o055)
-            except PermissionError: break
+def let_in(folder, base):
+    "Have everybody reach `folder` below `base`, pytest's own; or skip."
+    for f in (folder, *folder.parents):
+        if not f.is_relative_to(base): break
+        os.chmod(f, 0o755)
+    for f in base.parents:
+        if os.geteuid() == 0 and not f.stat().st_mode & 0o001:
+            pytest.skip(f'nobody but root can reach {f}')
+
+
+def test_folder_is_read_only(children, small, tmp_path, tmp_path_factory,
+                             tally):
+    let_in(tmp_path, tmp_path_factory.getbasetemp().parent)
     run = tmp_path/'run'
     shutil.copytree(small, run)
     for f in (run, *run.iterdir()): os.chmod(f, 0o555 if f == run else 0o444)
@@ -437,7 +477,6 @@ def test_weights_of_another_shape(small, tmp_path, tally):
     run = tmp_path/'run'
     shutil.copytree(small, run)
     other = create_model('small', (1, 8, 8), 7)
-    from afd_nb.models import save_model
     save_model(other, run/'best.safetensors')
     with pytest.raises(ValueError, match='says nothing of a training'):
         load_run(run)
@@ -520,10 +559,16 @@ def test_any_order_of_runs(tally):
           'the same bits', 12)
 
 
-def test_a_record_says_where_it_was_made(small, tally):
+def test_a_record_says_where_it_was_made(small, tmp_path, tally):
     rec = load_run(small).record
     assert rec['device'].startswith('cpu (') and 'threads' in rec['device']
     assert {'python', 'torch', 'torchvision', 'numpy'} == {*rec['versions']}
-    assert rec['weights'] == json.loads(
-        (small/'record.json').read_text())['weights']
-    with pytest.raises(FileNotFoundError): load_epochs(small)
+    fit(TINY, out=tmp_path/'run', keep=1, device='cpu')
+    rec = load_run(tmp_path/'run').record
+    sums = {f.relative_to(tmp_path/'run').as_posix():
+            read_weights(f)[1]['checksum']
+            for f in (tmp_path/'run').rglob('*.safetensors')}
+    assert len(sums) == 5 # best, last, three epochs
+    assert sums == rec['files'] | {'best.safetensors': rec['weights']}
+    tally('where was it made, and which weights are they', 'the record says '
+          'processor, versions and the checksum of each weight file', 2)
