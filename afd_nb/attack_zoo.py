@@ -346,7 +346,7 @@ def check_own_settings(name, takes, settings):
     for k, low in dict(steps=0, restarts=1).items():
         if k in settings: check_whole(f'{name}: {k}', settings[k], low)
 
-# %% ../nbs/07_attack_zoo.ipynb #15dffa19
+# %% ../nbs/07_attack_zoo.ipynb #49a8b002
 @dataclass(frozen=True)
 class PaperAttack:
     "A row of Table A2 (or Table A3)."
@@ -359,7 +359,7 @@ class PaperAttack:
         "The attack with the row's settings."
         return attack(self.name, **self.settings)
 
-# %% ../nbs/07_attack_zoo.ipynb #7442934f
+# %% ../nbs/07_attack_zoo.ipynb #a51387fc
 MNIST_EPS = (0, .1, .3, .35, .4, .45, .5)
 CIFAR_EPS = tuple(v/255 for v in (0, 2, 4, 8, 16, 32))
 FAR_CIFAR = (*CIFAR_EPS, 64/255)
@@ -375,7 +375,7 @@ TABLE_A2 = { # name: (MNIST grid, CIFAR grid, MNIST and CIFAR settings)
  'cw': ((0, .5, 1, 1.5, 2),)*2 + (dict(steps=100, step_size=.05),)*2}
 SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 
-# %% ../nbs/07_attack_zoo.ipynb #49a8b002
+# %% ../nbs/07_attack_zoo.ipynb #456b9bd2
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
@@ -399,7 +399,7 @@ def paper_attacks(
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 
-# %% ../nbs/07_attack_zoo.ipynb #cbe09b7c
+# %% ../nbs/07_attack_zoo.ipynb #4f5bd626
 def strong_attacks(
     dataset:str='mnist', # 'mnist' or 'cifar'
 )->list: # of PaperAttack
