@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['SIZES', 'NARROW', 'N_TEST', 'METHODS', 'DATASETS', 'OVER_TRAINING', 'BETAS', 'STRENGTHS', 'RATES_OF', 'VARIANTS',
            'RATES', 'GROUPS', 'QUESTIONS', 'QUICK', 'Experiment', 'all_experiments', 'find_experiments', 'Step',
-           'recipe_argv', 'questions_to', 'asked', 'answered', 'training', 'plan', 'choices', 'afd_experiment',
-           'experiment_command']
+           'recipe_argv', 'questions_to', 'asked', 'answered', 'training', 'plan', 'choices', 'afd_experiment']
 
 # %% ../nbs/39_experiments.ipynb #6c9a4df2
 import argparse, json, shlex
@@ -201,6 +200,7 @@ def questions_to(
     return (asked + q['every'] + q['first']*whole
             + q['named']*(whole and not e.variant))
 
+# %% ../nbs/39_experiments.ipynb #ed8b5a10
 def asked(
     question:tuple, # names of attacks, then flags of afd_evaluate
     recipe:Recipe,  # its data set, eps and norm count
@@ -220,6 +220,7 @@ def asked(
                norm=recipe.norm)
     return [(*one, a.n or n, a.split or 'test') for one in planned(a, t)]
 
+# %% ../nbs/39_experiments.ipynb #286aaaf7
 def answered(
     question:tuple, # names of attacks, then flags of afd_evaluate
     recipe:Recipe,  # its data set, eps and norm count
@@ -236,7 +237,7 @@ def answered(
         of, split) in rows for one, epsilons, of, split
         in asked(question, recipe, n) for eps in epsilons)
 
-# %% ../nbs/39_experiments.ipynb #ed8b5a10
+# %% ../nbs/39_experiments.ipynb #3c2e77c9
 def training(
     r:Recipe, # of the training
     run,      # its folder; ValueError if it holds another training
@@ -257,6 +258,7 @@ def training(
     return Step(('afd_train', '--resume', str(run), *more),
                 epochs == r.epochs)
 
+# %% ../nbs/39_experiments.ipynb #b26aee57
 def plan(
     e:Experiment, # of `all_experiments()`
     size:str,   # of `SIZES`
@@ -283,7 +285,7 @@ def plan(
     kept = ('--keep', '2') if (e.name, seed) in OVER_TRAINING else ()
     return [training(r, run, more, kept), *steps]
 
-# %% ../nbs/39_experiments.ipynb #978d0ff1
+# %% ../nbs/39_experiments.ipynb #0b1e6e8c
 SEEDS_TOO = 'sensitivity', 'gradients', 'dimensions', 'discriminator'
 
 def analysis(which, out, what, more)->Step:
@@ -318,6 +320,7 @@ def strengths_together(runs, records, more=())->list: # of Step
                      Path(records)/'mnist'/'analyses', 'training_strength',
                      more)]
 
+# %% ../nbs/39_experiments.ipynb #e93ea07a
 def whole_plan(names, size, seeds, *, runs, records, more=())->list:
     "The steps of several experiments, and the analyses of whole groups."
     found = {e.name: e for name in names for e in find_experiments(name)}
@@ -333,7 +336,7 @@ def whole_plan(names, size, seeds, *, runs, records, more=())->list:
             steps += strengths_together(runs, records, more)
     return steps
 
-# %% ../nbs/39_experiments.ipynb #b26aee57
+# %% ../nbs/39_experiments.ipynb #c899c99d
 def choices(
     records='results', # folder of records
     dataset:str='mnist', # whose AFDs
@@ -362,7 +365,7 @@ def choices(
     t = pd.DataFrame(rows)
     return t.assign(chosen=t.index == t.autoattack.idxmax())
 
-# %% ../nbs/39_experiments.ipynb #7d1e510d
+# %% ../nbs/39_experiments.ipynb #6d46789f
 def stand_in_folder(root, dataset)->Path: # an image folder
     "Coloured noise in the shape of a data set, a colour a class."
     import numpy as np
@@ -389,7 +392,7 @@ def command(name:str): # a function of argv
     from afd_nb.analyses.command import afd_analyse
     return dict(vars(afd_nb.cli), afd_analyse=afd_analyse)[name]
 
-# %% ../nbs/39_experiments.ipynb #e93ea07a
+# %% ../nbs/39_experiments.ipynb #5a469adb
 def afd_experiment(
     argv:list=None, # flags; None: those of the shell
 ):
@@ -415,6 +418,7 @@ def afd_experiment(
                       'on.'):
         experiment_command(a)
 
+# %% ../nbs/39_experiments.ipynb #04246e30
 def experiment_command(
     a, # the flags of `afd_experiment`, read
 ):

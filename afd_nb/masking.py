@@ -130,6 +130,7 @@ def climbable(
     f = features_of(model)
     return lambda x: f(x) + 0*x.flatten(1).sum(1, keepdim=True)
 
+# %% ../nbs/13_masking.ipynb #d1fc7422
 def feature_attack(
     model:nn.Module, # images -> logits, with features(x)
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -162,7 +163,7 @@ def rescaled_attack(
     return pgd(Through(model, f), x, y, eps=eps, norm=norm, steps=steps,
                generator=generator, early_stop=True)
 
-# %% ../nbs/13_masking.ipynb #d1fc7422
+# %% ../nbs/13_masking.ipynb #f86639b5
 def train_discriminator(
     model:nn.Module, # images -> logits, with features(x)
     x:Tensor,        # clean images (n, c, h, w)
@@ -196,7 +197,7 @@ def discriminator_attack(
     return pgd(Through(model, both), x, y, eps=eps, norm=norm, steps=steps,
                generator=generator, loss=loss)
 
-# %% ../nbs/13_masking.ipynb #bc72b5bc
+# %% ../nbs/13_masking.ipynb #34420729
 CHECKS = { # name: (threshold, what a larger value means)
  'random answers': (0, 'two calls on the same images differ: attacks must '
     'average over the randomness'),
@@ -224,7 +225,7 @@ CHECKS = { # name: (threshold, what a larger value means)
     'white-box parts before it left'),
  'AutoAttack flags': (0, 'warnings of AutoAttack itself')}
 
-# %% ../nbs/13_masking.ipynb #79e139bb
+# %% ../nbs/13_masking.ipynb #5217051b
 class Diagnosis(pd.DataFrame):
     "`diagnose`'s table, a row a check; prints as a report."
     @property
@@ -243,7 +244,7 @@ class Diagnosis(pd.DataFrame):
         return '\n'.join([*lines, '', ', '.join(
             f'{n.get(k, 0)} {k}' for k in ('ok', 'suspicious', 'not run'))])
 
-# %% ../nbs/13_masking.ipynb #34420729
+# %% ../nbs/13_masking.ipynb #82bb7da3
 def row(
     check:str,   # of `CHECKS`
     value:float, # what was found; None: not run
@@ -269,7 +270,7 @@ def row(
                 verdict=verdict, why=f'{means} ({why})' if means and why
                 else means or why)
 
-# %% ../nbs/13_masking.ipynb #225bd18a
+# %% ../nbs/13_masking.ipynb #25a760a4
 def takes_norm(
     name, # of the zoo, or a function
 )->bool:
@@ -277,7 +278,7 @@ def takes_norm(
     return not isinstance(name, str) or name in (
         'pgd', 'fgsm', 'square', 'autoattack')
 
-# %% ../nbs/13_masking.ipynb #25a760a4
+# %% ../nbs/13_masking.ipynb #9e925854
 class Trials:
     "A model, images, and attacks on them, PGD first: the yardstick."
     def __init__(self,
@@ -318,7 +319,7 @@ class Trials:
         "The share that a second PGD takes."
         return self.beyond(self.run('pgd', seed=1, steps=self.steps))
 
-# %% ../nbs/13_masking.ipynb #5c2a8765
+# %% ../nbs/13_masking.ipynb #98adb5bf
 @patch
 def last_points(self:Trials,
     x:Tensor, # images (b, c, h, w) in [0, 1]
@@ -355,7 +356,7 @@ def made_for(self:Trials,
     return row(check, took - self.chance, n=self.n,
                why=f'{took:.3f} against {self.chance:.3f}')
 
-# %% ../nbs/13_masking.ipynb #3a7f247c
+# %% ../nbs/13_masking.ipynb #8872dfa8
 def by_gradient(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -368,7 +369,7 @@ def by_gradient(
             row('single-step beats iterative', d.drop(d.run('fgsm')),
                 n=d.n)]
 
-# %% ../nbs/13_masking.ipynb #d1ef76ca
+# %% ../nbs/13_masking.ipynb #063ada06
 def by_black_box(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -377,7 +378,7 @@ def by_black_box(
     return [row('black-box beats white-box', d.drop(e),
                 f'{d.queries} queries', d.n)]
 
-# %% ../nbs/13_masking.ipynb #d24a4dea
+# %% ../nbs/13_masking.ipynb #b7e463ec
 def by_effort(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -394,7 +395,7 @@ def by_effort(
             row('more steps', d.drop(long), f'{5*d.steps} steps', d.n),
             row('more restarts', d.drop(often), n=d.n)]
 
-# %% ../nbs/13_masking.ipynb #3533b71c
+# %% ../nbs/13_masking.ipynb #f346a8c3
 def by_stationarity(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -412,7 +413,7 @@ def by_stationarity(
     return [row('first-order stationarity', known.median().item(),
                 f'{len(known)} images')]
 
-# %% ../nbs/13_masking.ipynb #4aa599a9
+# %% ../nbs/13_masking.ipynb #4f9396c2
 def by_adaptive(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -443,7 +444,7 @@ def no_features(
         return '.features(x) gives no (b, d) tensor'
     return ''
 
-# %% ../nbs/13_masking.ipynb #488b3808
+# %% ../nbs/13_masking.ipynb #32931e4f
 def by_autoattack(
     d:Trials, # the model, the images, PGD on them
 )->list: # of rows
@@ -469,7 +470,7 @@ def by_autoattack(
                 d.n),
             row('AutoAttack flags', len(e.notes), '; '.join(e.notes))]
 
-# %% ../nbs/13_masking.ipynb #8a86cfe0
+# %% ../nbs/13_masking.ipynb #2c1767a3
 def diagnose(
     model:nn.Module,  # images in [0, 1] -> logits
     x:Tensor,         # images (n, c, h, w) in [0, 1]; 200 or more
@@ -511,7 +512,7 @@ def diagnose(
                  by_adaptive, by_autoattack): rows += part(d)
     return Diagnosis(rows)
 
-# %% ../nbs/13_masking.ipynb #39670a02
+# %% ../nbs/13_masking.ipynb #a5539f19
 def diagnosis_effort(
     n:int,                # images
     autoattack:dict=None, # its settings; None: standard
@@ -529,7 +530,7 @@ def diagnosis_effort(
     return sum(effort(attack(k, norm=norm, **kw), n, [0, 1])
                for k, kw in plan + own)
 
-# %% ../nbs/13_masking.ipynb #aa34c2f0
+# %% ../nbs/13_masking.ipynb #4d27c31e
 def loss_surface(
     model,           # images -> logits
     x:Tensor,        # one image (1, c, h, w) in [0, 1]
@@ -556,7 +557,7 @@ def loss_surface(
         loss=cross_entropy(z, y.expand(len(z))).cpu(),
         right=(z.argmax(1) == y).cpu()))
 
-# %% ../nbs/13_masking.ipynb #52a34bc8
+# %% ../nbs/13_masking.ipynb #31fb0495
 def plot_surface(
     surface:pd.DataFrame, # of `loss_surface`
     ax=None,      # axes; None makes a figure

@@ -369,6 +369,7 @@ def read_weights(
                          + ("is missing" if seal is None else "differs"))
     return state, about | dict(checksum=seal)
 
+# %% ../nbs/02_models.ipynb #c42cb3f4
 def load_model(
     path,         # written by `save_model`
     device='cpu', # where the model goes
@@ -394,7 +395,7 @@ def built(
     model.load_state_dict(state)
     return model.to(device).eval()
 
-# %% ../nbs/02_models.ipynb #4095eaf8
+# %% ../nbs/02_models.ipynb #995a8b1b
 def fits(
     mine:dict,   # name -> tensor
     state:dict,  # likewise
@@ -420,7 +421,7 @@ def fit_state(
     fits(model.state_dict(), state, source)
     model.load_state_dict(state)
 
-# %% ../nbs/02_models.ipynb #321f5066
+# %% ../nbs/02_models.ipynb #c02b8385
 OFFICIAL = {'mnist': ('resnet18-mnist', (1, 28, 28), 10, 'linear2'),
             'cifar10': ('resnet18', (3, 32, 32), 10, 'linear'),
             'cifar100': ('resnet18', (3, 32, 32), 100, 'linear')}
@@ -434,7 +435,7 @@ def official_state(E:dict, Dc:dict, linear:str)->dict:
     return state | {'Dc.' + plain(k).removeprefix(linear + '.'): v
                     for k, v in Dc.items()}
 
-# %% ../nbs/02_models.ipynb #7e089b67
+# %% ../nbs/02_models.ipynb #d2b8fa18
 def load_official(
     path,        # a .pt file that the authors released
     *, dataset:str, # 'mnist', 'cifar10' or 'cifar100'
@@ -465,7 +466,7 @@ def load_official(
     fit_state(model, state | own, path)
     return model.eval()
 
-# %% ../nbs/02_models.ipynb #c02b8385
+# %% ../nbs/02_models.ipynb #0bfbcf14
 def official_variant(
     path,         # what an error names
     enc:str,      # the file's enc_model, or None

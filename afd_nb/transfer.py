@@ -66,15 +66,19 @@ def transfer(
                     right[s, t] += (predict(target, out.x_adv)
                                     == y[i]).sum().item()
             if progress: progress(len(i)*a.cost)
-    rows = []
-    for (s, t), k in right.items():
-        low, high = wilson(k, len(y))
-        rows.append(dict(source=s, target=t, right=k, n=len(y),
-                         accuracy=k/len(y), low=low, high=high,
-                         failed=failed[s]))
-    return pd.DataFrame(rows)
+    return transfer_rows(right, failed, len(y))
 
 # %% ../nbs/14_transfer.ipynb #2150fce3
+def transfer_rows(right:dict, failed:dict, n:int)->pd.DataFrame:
+    "`transfer`'s table, of what is right by pair and failed by source."
+    rows = []
+    for (s, t), k in right.items():
+        low, high = wilson(k, n)
+        rows.append(dict(source=s, target=t, right=k, n=n, accuracy=k/n,
+                         low=low, high=high, failed=failed[s]))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/14_transfer.ipynb #084d3180
 def matrix(
     df:pd.DataFrame, # of `transfer`
 )->pd.DataFrame: # source x target

@@ -119,6 +119,7 @@ def areas(r:Records, row)->tuple: # method -> Measured, ceiling; percent
         top = 100*auc(c.eps, c.ceiling)
     return found, top
 
+# %% ../nbs/60_verdict.ipynb #7d63fe30
 def about_strength(r:Records)->list: # rows
     "Table 2 and what it leaves out."
     paper, rows, ahead, apart = r.printed('table2'), [], [], []
@@ -155,7 +156,7 @@ def about_strength(r:Records)->list: # rows
                  above(a, b) if a and a.low > 50 else 'not reproduced'))
     return rows
 
-# %% ../nbs/60_verdict.ipynb #7d63fe30
+# %% ../nbs/60_verdict.ipynb #da417b60
 def both(values)->tuple: # Measured of AFD, of AT
     "A Series by run, 'afd' or 'afd/seed1', over the seeds of each."
     return tuple(over_seeds_of(values[values.index.str.startswith(m)])
@@ -165,7 +166,7 @@ def fine(a, b)->str: # for numbers of the order of one
     return pair(*(f'{v.mean:.2f} [{v.low:.2f}, {v.high:.2f}]'
                   for v in (a, b)))
 
-# %% ../nbs/60_verdict.ipynb #b892365a
+# %% ../nbs/60_verdict.ipynb #3e8b4f34
 def about_features(r:Records)->list: # rows
     "Figure 4, Table A5."
     s, rows = r.analysis('sensitivity', True), []
@@ -199,7 +200,7 @@ def about_features(r:Records)->list: # rows
                      above(v[1], v[0])))
     return rows
 
-# %% ../nbs/60_verdict.ipynb #3e8b4f34
+# %% ../nbs/60_verdict.ipynb #60ebd5a8
 def about_theory(r:Records)->list: # rows
     "Figure A5, Sec. 6.4."
     c = r.analysis('discriminator', True)
@@ -239,7 +240,7 @@ def about_discriminators(r:Records)->list: # rows
 ORDER = ('not run', 'contradicted', 'not separable',
          'in the direction claimed') # of two answers, the worse counts
 
-# %% ../nbs/60_verdict.ipynb #60ebd5a8
+# %% ../nbs/60_verdict.ipynb #3a8b835b
 def about_the_rest(r:Records)->list: # rows
     "Variance between seeds; what has no record."
     pgd = r.runs[(r.runs.attack == 'pgd') & (r.runs.eps == .3)
@@ -270,7 +271,7 @@ def about_the_rest(r:Records)->list: # rows
                  'PGD 44.88 ± 8.30', 'not run', '—', 'not run'))
     return rows
 
-# %% ../nbs/60_verdict.ipynb #2a5f5292
+# %% ../nbs/60_verdict.ipynb #24252de9
 COLUMNS = 'claim', 'where', 'paper', 'ours', 'evidence', 'verdict'
 
 def verdict(
