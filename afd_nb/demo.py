@@ -116,7 +116,8 @@ def one_run(r:Recipe, out:Path, device, bar):
         bar.update(done*cost*(len(data.train)//r.batch_size))
     run = fit(r, data, out=path, resume=there, device=device,
               progress=lambda: bar.update(cost))
-    e = evaluate(run.model, *take(data.test), epsilons=EPSILONS, steps=20)
+    e = evaluate(run.model, *take(data.test), epsilons=EPSILONS, steps=20,
+                 store=path/'evaluations')
     bar.update(40)
     return run, make_record(run, [e])
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from afd_nb.analyses.angles import angles
+from afd_nb.analyses.command import afd_analyse
 from afd_nb.analyses.dimensions import dimensions, dimensions_summary
 from afd_nb.analyses.representations import represent
 from afd_nb.analyses.sensitivity import sensitivity
@@ -120,23 +121,19 @@ def test_on_a_gpu_as_on_the_cpu(resnet):
                                    on['cuda'].sensitivity, rtol=.05)
 
 
-def test_afd_analyse_makes_everything_from_the_shell(tmp_path):
-    bin = Path(sys.executable).parent
-
-    def run(command, *flags):
-        done = subprocess.run([bin/command, *flags, '--device', 'cpu'],
-                              cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+def test_afd_analyse_makes_everything(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     r = Recipe(epochs=1, n_train=64, n_valid=20, batch_size=32, steps=2,
                valid_steps=2)
     for eps in (.1, .2):
         fit(replace(r, eps=eps), out=tmp_path/f'afd.{10*eps:.0f}', keep=1,
             device='cpu')
-    flags = ['afd.1', 'afd.2', '--out', 'made', '--n', '10', '--eps', '.2']
-    said = run('afd_analyse', *flags)
-    run('afd_analyse', *flags, '--resume', '--what',
-        'over_training,training_strength')
+    flags = ['afd.1', 'afd.2', '--out', 'made', '--n', '10', '--eps', '.2',
+             '--device', 'cpu']
+    afd_analyse(flags)
+    said = capsys.readouterr().out
+    afd_analyse([*flags, '--resume', '--what',
+                 'over_training,training_strength'])
     about = pd.read_csv(tmp_path/'made'/'about.csv')
     names = ['sensitivity', 'gradients', 'dimensions', 'tsne',
              'discriminator', 'angles', 'features', 'bound',

@@ -81,10 +81,9 @@ def kill_often(children, log, times, longest, seed, name, *args):
     for _ in range(times):
         child = children.start(log, name, *args)
         child.wait(g.uniform(0, longest))
-        if child.ended():
+        if child.kill() != -signal.SIGKILL: # it was through before
             assert child.code == 0, child.said()
             break
-        child.kill()
         kills += 1
     children.finish(log, name, *args)
     return kills
@@ -204,16 +203,21 @@ def test_sweep_stopped_between_two_batches(command, children, small,
         return ['mnist-afd-lr0.5-0.5', '--size', 'smoke', '--device', 'cpu',
                 '--runs', str(tmp_path/name)]
     found = tmp_path/'stopped'
-    begun = lambda: found.exists() and any(
-        f.suffix in ('.npz', '.csv') for f in found.rglob('*'))
+    begun = lambda: found.exists() and (
+        len([*found.glob('*.npz')]) > 1 # in the second attack
+        or [*found.rglob('history.csv')])
     child = children.start(tmp_path/'log', 'shell', command, argv('stopped'))
     child.wait_for(begun)
     child.send(signal.SIGTERM)
     assert child.wait(60) == 128 + signal.SIGTERM, child.said()
     assert 'ame command again' in child.said()
+    done = {f: f.stat().st_mtime_ns for f in sorted(
+        found.glob('*.npz'), key=lambda f: f.stat().st_mtime_ns)[:-1]}
     again = children.finish(tmp_path/'log', 'shell', command, argv('stopped'))
     whole = children.finish(tmp_path/'log', 'shell', command, argv('whole'))
+    for f, when in done.items(): assert f.stat().st_mtime_ns == when
     if command == 'afd_evaluate':
+        assert done # this one was not made again
         assert again == whole and rows(found) == rows(tmp_path/'whole')
     else:
         a, b = ({f.stem: read_record(f)['evaluations'] for f in
@@ -320,7 +324,7 @@ def test_a_second_process_is_refused(children, whole, tmp_path, tally):
     second = children.start(tmp_path/'log2', 'shell', 'afd_train',
                             ['--resume', str(run), '--device', 'cpu'])
     assert second.wait(60) == 2 and 'in use' in second.said()
-    first.kill() # its lock goes with it
+    assert first.kill() == -signal.SIGKILL # its lock goes with it
     children.finish(tmp_path/'log', 'train', as_dict(LONG), str(run))
     assert contents(run) == contents(whole)
     tally('two processes on one run', 'the second is refused, the first ends '

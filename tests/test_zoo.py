@@ -105,6 +105,7 @@ def test_same_examples_fall_as_under_the_library(small, name):
     assert not e.robust[~right.numpy()].any()
 
 
+@pytest.mark.slow # the short one is among those above
 def test_autoattack_standard_is_the_librarys(small):
     import pyautoattack
     model, x, y = small
