@@ -7,7 +7,7 @@ __all__ = ['plain_errors', 'say', 'recipe_flags', 'afd_demo', 'afd_train', 'Targ
            'afd_diagnose', 'afd_transfer', 'afd_report']
 
 # %% ../nbs/33_cli.ipynb #55295354
-import argparse, dataclasses, importlib, json, signal, sys
+import argparse, dataclasses, importlib, json, shlex, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,6 +105,21 @@ def afd_demo(
         print(f"\nThe page to read: {Path(a.out)/'report.html'}")
 
 # %% ../nbs/33_cli.ipynb #5c0e956d
+def import_flag(p):
+    "The flag that names modules; `import_own` gets each of them."
+    p.add_argument('--import', dest='modules', action='append', default=[],
+                   metavar='MODULE', help='import this first: what it '
+                   'registers can be named; may be given again')
+
+def import_own(name:str): # the module; ValueError if there is none
+    "Import a module, also from the working directory."
+    sys.path.insert(0, '')
+    try: return importlib.import_module(name)
+    except ImportError as e:
+        raise ValueError(f"{name} cannot be loaded: {e}") from e
+    finally: sys.path.remove('')
+
+# %% ../nbs/33_cli.ipynb #f1727688
 def afd_train(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -122,23 +137,25 @@ def afd_train(
     add('--workers', type=int, default=0, help='processes that read a '
         'large image folder (default: 0)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
+    import_flag(p)
     recipe_flags(p.add_argument_group('recipe'))
     a = vars(p.parse_args(argv))
     own = {k: a.pop(k) for k in
-           'out recipe resume keep root workers device'.split()}
+           'out recipe resume keep root workers device modules'.split()}
     with plain_errors('afd_train'):
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
         say(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
             f"{best.valid_clean:.1%}, PGD {best.valid_robust:.1%}")
 
-# %% ../nbs/33_cli.ipynb #1e3d7130
+# %% ../nbs/33_cli.ipynb #47456cae
 def train_command(flags, *, out, recipe, resume, keep, root, workers,
-                  device):
+                  device, modules=()):
     "What `afd_train` does, after its flags are read."
     from afd_nb.core import read_text
     from afd_nb.data import load_data
     from afd_nb.training import fit, from_json, get_method
+    for name in modules: import_own(name)
     if resume:
         if flags or recipe or out:
             raise ValueError("--resume goes with no recipe flag and no "
@@ -154,13 +171,14 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
     data = load_data(r.dataset, root=root, n_train=r.n_train,
                      n_valid=r.n_valid, seed=r.seed, device=device,
                      image_size=r.image_size, workers=workers)
-    root = f' --root {root}' if root else ''
-    with plain_errors('afd_train', 'Go on with: afd_train --resume '
-                      f'{out}{root}'):
+    again = ['--resume', str(out), *(['--root', str(root)] if root else []),
+             *(v for name in modules for v in ('--import', name))]
+    with plain_errors('afd_train', 'Go on with: afd_train '
+                      + shlex.join(again)):
         return fit(r, data, out=out, resume=bool(resume), keep=keep,
                    device=device)
 
-# %% ../nbs/33_cli.ipynb #f1727688
+# %% ../nbs/33_cli.ipynb #b2d4b4af
 @dataclasses.dataclass
 class Target:
     "A model to attack, and what is known of it."
@@ -189,18 +207,16 @@ def load_target(
     if not dataset:
         raise ValueError(f"{text} says nothing of its images: give "
                          "--dataset")
-    sys.path.insert(0, '')
-    try: f = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e:
+    try: f = getattr(import_own(module), function)
+    except AttributeError as e:
         raise ValueError(f"{text} cannot be loaded: {e}") from e
-    finally: sys.path.remove('')
     model = f()
     if not isinstance(model, nn.Module):
         raise TypeError(f"{text} gave a {type(model).__name__}, not a "
                         "torch model")
     return Target(text, model.to(device), dataset=dataset)
 
-# %% ../nbs/33_cli.ipynb #c8675cbe
+# %% ../nbs/33_cli.ipynb #a0025449
 def target_flags(p, keep=True):
     "The flags that say what to look at, on which images, where."
     add = p.add_argument
@@ -217,6 +233,7 @@ def target_flags(p, keep=True):
     add('--seed', type=int, default=0, help='of all random numbers '
         '(default: 0)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
+    import_flag(p)
     if not keep: return
     add('--store', metavar='DIR', help='folder for results example by '
         'example; an interrupted command goes on from there (default: '
@@ -229,6 +246,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
     from afd_nb.core import as_device
     from afd_nb.data import load_data, take
     device, out = as_device(a.device), []
+    for name in a.modules: import_own(name)
     for text in a.runs:
         t = load_target(text, device, a.dataset)
         if a.record and not t.run:
@@ -243,7 +261,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
         out.append((t, *take(getattr(data, split), a.n), store))
     return out
 
-# %% ../nbs/33_cli.ipynb #0314868d
+# %% ../nbs/33_cli.ipynb #85cf404f
 def afd_evaluate(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -272,7 +290,7 @@ def afd_evaluate(
         table, notes = evaluate_command(a)
         say(table.to_string(index=False), *notes)
 
-# %% ../nbs/33_cli.ipynb #a0025449
+# %% ../nbs/33_cli.ipynb #eba4e9ef
 LISTS = {'table-a2': 'paper', 'table-a2-scaled': 'scaled', 'table-a3': None}
 
 def grids_of(dataset:str)->str: # 'mnist' or 'cifar'
@@ -310,7 +328,7 @@ def planned(a, t)->list: # of (Attack, epsilons)
         plan.append((one, a.eps or sorted({0., t.eps})))
     return list({repr(p): p for p in plan}.values()) # each once
 
-# %% ../nbs/33_cli.ipynb #85cf404f
+# %% ../nbs/33_cli.ipynb #9666d3d2
 def evaluate_command(a): # table, notes
     "What `afd_evaluate` does, after its flags are read."
     import pandas as pd
@@ -355,7 +373,7 @@ def in_short(settings:dict)->str:
     return ' '.join(f'{k}={v}' for k, v in settings.items()
                     if k not in ('seed', 'of', 'early_stop')) or '-'
 
-# %% ../nbs/33_cli.ipynb #9666d3d2
+# %% ../nbs/33_cli.ipynb #d6145a13
 def afd_diagnose(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -376,7 +394,7 @@ def afd_diagnose(
                       'without --store.'):
         diagnose_command(a)
 
-# %% ../nbs/33_cli.ipynb #cebc9dab
+# %% ../nbs/33_cli.ipynb #9e313a3a
 def diagnose_command(a):
     "What `afd_diagnose` does, after its flags are read."
     import pandas as pd
@@ -409,7 +427,7 @@ def diagnose_command(a):
                           file=sys.stdout)
     if a.out and world().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
 
-# %% ../nbs/33_cli.ipynb #9e313a3a
+# %% ../nbs/33_cli.ipynb #5e97bb98
 def afd_transfer(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -428,7 +446,7 @@ def afd_transfer(
     with plain_errors('afd_transfer'):
         say(transfer_command(a).to_string(index=False))
 
-# %% ../nbs/33_cli.ipynb #97d4a9bf
+# %% ../nbs/33_cli.ipynb #686103b2
 def transfer_command(a):
     "What `afd_transfer` does, after its flags are read."
     import pandas as pd
@@ -456,7 +474,7 @@ def transfer_command(a):
     on_main(lambda: write_text(out, table.round(6).to_csv(index=False)))
     return table
 
-# %% ../nbs/33_cli.ipynb #fb44057c
+# %% ../nbs/33_cli.ipynb #a3ef6217
 def one_of(values, what, flag):
     "The only value there is; ValueError if runs differ or have none."
     values = {v for v in values if v is not None}
@@ -475,7 +493,7 @@ def names_of(targets)->list: # one for each
     if twice: raise ValueError(f"two runs are called {twice.pop()}")
     return names
 
-# %% ../nbs/33_cli.ipynb #a3ef6217
+# %% ../nbs/33_cli.ipynb #da322abe
 def afd_report(
     argv:list=None, # words of the command line; None: the program's own
 ):
@@ -491,15 +509,17 @@ def afd_report(
     add('--records', default='results', metavar='DIR', help='where '
         'afd_evaluate --record put the records of folders (default: '
         'results)')
+    import_flag(p)
     a = p.parse_args(argv)
     with plain_errors('afd_report'): report_command(a)
 
-# %% ../nbs/33_cli.ipynb #db0ef37a
+# %% ../nbs/33_cli.ipynb #f924728c
 def report_command(a):
     "What `afd_report` does, after its flags are read."
     from afd_nb.core import on_main
     from afd_nb.run_report import write_report
     from afd_nb.side_by_side import labels, read_run
+    for name in a.modules: import_own(name)
     out = Path(a.out)
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no such folder")
