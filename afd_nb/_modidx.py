@@ -790,5 +790,6 @@ d = { 'settings': { 'branch': 'main',
                                 'afd_nb.verdict.areas': ('verdict.html#areas', 'afd_nb/verdict.py'),
                                 'afd_nb.verdict.both': ('verdict.html#both', 'afd_nb/verdict.py'),
                                 'afd_nb.verdict.fine': ('verdict.html#fine', 'afd_nb/verdict.py'),
+                                'afd_nb.verdict.on_copy': ('verdict.html#on_copy', 'afd_nb/verdict.py'),
                                 'afd_nb.verdict.pair': ('verdict.html#pair', 'afd_nb/verdict.py'),
                                 'afd_nb.verdict.verdict': ('verdict.html#verdict', 'afd_nb/verdict.py')}}}

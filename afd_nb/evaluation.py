@@ -58,8 +58,8 @@ def wilson(
     mid = p + z*z/(2*n)
     half = z*np.sqrt(p*(1 - p)/n + z*z/(4*n*n))
     scale = 1 + z*z/n
-    return (np.clip((mid - half)/scale, 0, 1),
-            np.clip((mid + half)/scale, 0, 1))
+    return (np.clip((mid - half)/scale, 0, p), # rounding aside, p is
+            np.clip((mid + half)/scale, p, 1)) # between them anyway
 
 # %% ../nbs/12_evaluation.ipynb #16ec0105
 def check_radii(

@@ -104,9 +104,10 @@ def joined(
     if len(weights) > 1:
         raise FileExistsError(f"{path} records other weights of the same "
                               "recipe; choose another name")
-    kept = {k: old[k] for k in ('diagnosis',) if k in old}
-    return kept | new | dict(evaluations=merged(old['evaluations'],
-                                                new['evaluations']))
+    both = new | dict(evaluations=merged(old['evaluations'],
+                                         new['evaluations']))
+    if 'diagnosis' in old: both.setdefault('diagnosis', old['diagnosis'])
+    return both
 
 # %% ../nbs/30_results.ipynb #69d429b5
 def record_text(record:dict)->str:

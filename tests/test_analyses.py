@@ -150,15 +150,16 @@ def test_afd_analyse_makes_everything(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('path', sorted(
-    (ROOT/'results/mnist/analyses').glob('**/*.csv*')),
-    ids=lambda p: f'{p.parent.name}-{p.name}')
+    (ROOT/'results').glob('*/analyses/**/*.csv*')),
+    ids=lambda p: '-'.join(p.relative_to(ROOT/'results').parts))
 def test_recorded_tables_hold_what_their_pages_show(path):
     if path.name == 'about.csv':
         t = pd.read_csv(path)
         assert set(t.what) == {p.name.split('.')[0] for p in
                                path.parent.glob('*.csv*')} - {
                                    'about', 'sensitivity_tests'}
-        assert (t.dataset == 'mnist').all() and t.n.min() > 0
+        dataset = path.relative_to(ROOT/'results').parts[0]
+        assert (t.dataset == dataset).all() and t.n.min() > 0
     else:
         t = pd.read_csv(path)
         methods = {'nt', 'at', 'trades', 'rm', 'afd'}
