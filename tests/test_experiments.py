@@ -13,6 +13,7 @@ def commands(said, word):
             for line in said.splitlines() if line.startswith(word)]
 
 
+@pytest.mark.filterwarnings('ignore::afd_nb.trouble.TrainingWarning')
 def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
     call = ['cifar100-afd', '--size', 'smoke', '--device', 'cpu', '--runs',
             str(tmp_path/'runs')]
