@@ -7,7 +7,7 @@ __all__ = ['NEEDS', 'ROW', 'shortened', 'make_record', 'evaluation_rows', 'save_
            'read_record', 'read_results', 'over_seeds', 'percent', 'markdown_table']
 
 # %% ../nbs/30_results.ipynb #f37ae120
-import dataclasses, json
+import dataclasses, importlib.util, json
 from pathlib import Path
 
 import pandas as pd
@@ -134,9 +134,8 @@ def merged(old:list, new:list)->list:
 # %% ../nbs/30_results.ipynb #89eb3ea0
 def results_folder()->Path: # a folder `results`
     "The records: here or above, else beside the package; or an error."
-    home = Path(__file__).resolve().parent.parent if '__file__' in globals(
-        ) else Path.cwd()
-    for folder in (Path.cwd(), *Path.cwd().parents, home):
+    package = Path(importlib.util.find_spec('afd_nb').origin).resolve()
+    for folder in (Path.cwd(), *Path.cwd().parents, package.parents[1]):
         if (folder/'results').is_dir() and (folder/'settings.ini').is_file():
             return folder/'results'
     raise FileNotFoundError("there is no folder 'results' of this project "
