@@ -606,9 +606,10 @@ def tensorboard(out):
 
 def checksums(out:Path)->dict:
     "Of the best weights, and of each other file of weights by its name."
-    all_ = {f.relative_to(out).as_posix(): read_weights(f)[1]['checksum']
-            for f in sorted(out.rglob('*.safetensors'))}
-    return dict(weights=all_.pop('best.safetensors'), files=all_)
+    seal = lambda f: read_weights(f)[1]['checksum']
+    others = *sorted(out.glob('epochs/*.safetensors')), out/'last.safetensors'
+    return dict(weights=seal(out/'best.safetensors'), files={
+        f.relative_to(out).as_posix(): seal(f) for f in others})
 
 def end_run(l:Loop, device, out)->Run:
     "The run with its best weights and its record."
