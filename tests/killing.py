@@ -16,6 +16,7 @@ from pathlib import Path
 
 PRELOAD = ('afd_nb.afd', 'afd_nb.baselines', 'afd_nb.experiments',
            'afd_nb.masking', 'sklearn.datasets', 'sklearn.model_selection',
+           'torch._dynamo', # by the first optimiser, a second or more
            'torchvision.datasets')
 
 
