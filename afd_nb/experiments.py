@@ -179,11 +179,14 @@ QUESTIONS = { # to afd_evaluate
     'choice': [('autoattack', '--split', 'valid', '--n', '500')],
     'every': [('pgd', '--steps', '40', '--restarts', '3'),
               ('autoattack',)],
+    'strength': [('pgd', '--eps', '0', '.3', '--steps', '40',
+                  '--restarts', '3'), ('autoattack', '--eps', '0', '.3')],
     'first': [('table-a2', 'table-a2-scaled')], # of the first seed
     'named': [('autoattack', '--norm', 'l2', '--eps', '0', '2'),
               ('table-a3', '--n', '100')]} # as many as in the paper
 QUICK = {'choice': [('pgd', '--steps', '5', '--split', 'valid')],
          'every': [('pgd', '--steps', '5')],
+         'strength': [('pgd', '--eps', '0', '.3', '--steps', '5')],
          'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
 
 def questions_to(
@@ -193,10 +196,10 @@ def questions_to(
 )->list: # of flags of afd_evaluate
     "What one training is asked."
     q = QUICK if size == 'smoke' else QUESTIONS
-    asked = q['choice']*(e.method == 'afd' and seed == 0
-                         and e.where != STRENGTHS)
+    if e.where == STRENGTHS: return q['strength'] # all at the same eps
+    asked = q['choice']*(e.method == 'afd' and seed == 0)
     if e.where == RATES_OF: return asked
-    whole = seed == 0 and e.where != STRENGTHS # these have a page's own
+    whole = seed == 0
     return (asked + q['every'] + q['first']*whole
             + q['named']*(whole and not e.variant))
 
