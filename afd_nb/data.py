@@ -257,7 +257,9 @@ def _folder(root):
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise ValueError(f"{root}: train and test have other classes: "
                          f"{', '.join(odd[:5])}")
-    return Raw(train.samples, test.samples, train.classes)
+    order = torch.randperm(len(test.samples), generator=generator(0))
+    return Raw(train.samples, [test.samples[i] for i in order],
+               train.classes) # the first n of the test: of all classes
 
 # %% ../nbs/01_data.ipynb #5c2cecd1
 def _folder_shape(samples, size):
