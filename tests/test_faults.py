@@ -152,7 +152,7 @@ def test_sweep_killed(times, children, small, tmp_path, tally):
 
 
 @pytest.mark.parametrize('name, times', [ # trained and attacked; and all
-    ('mnist-afd-lr0.5-0.5', 4), pytest.param('mnist-nt', 20, marks=SLOW)])
+    ('mnist-afd-lr0.1-0.5', 4), pytest.param('mnist-nt', 20, marks=SLOW)])
 def test_experiment_killed(name, times, children, tmp_path, tally):
     argv = lambda runs: ['afd_experiment', [
         name, '--size', 'smoke', '--device', 'cpu', '--runs',
@@ -200,7 +200,7 @@ def test_sweep_stopped_between_two_batches(command, children, small,
     def argv(name):
         if command == 'afd_evaluate':
             return [str(small), *SWEEP, '--store', str(tmp_path/name)]
-        return ['mnist-afd-lr0.5-0.5', '--size', 'smoke', '--device', 'cpu',
+        return ['mnist-afd-lr0.1-0.5', '--size', 'smoke', '--device', 'cpu',
                 '--runs', str(tmp_path/name)]
     found = tmp_path/'stopped'
     begun = lambda: found.exists() and (
