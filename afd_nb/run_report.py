@@ -248,19 +248,25 @@ def suspicions(name, checks:dict)->str:
                ', which rules out these signs and no others.'))
 
 # %% ../nbs/42_run_report.ipynb #7341a716
+WIDE = 8 # runs beside each other, for a page of paper
+
 def checks_table(asked:dict)->str: # label -> check -> row; '' of none
-    "A row a check, a column a run."
+    "A row a check, a column a run; of many runs several tables."
     if not asked: return ''
     def cell(c):
         if not c or c['value'] is None: return 'not run', ''
         odd = c['verdict'] == 'suspicious'
         return (f"{c['value']:.3f}\n{'✗ suspicious' if odd else 'ok'}",
                 c['value'])
-    rows = [[word(k), (f'> {limit:g}', limit),
-             *(cell(checks.get(k)) for checks in asked.values())]
-            for k, (limit, _) in CHECKS.items()]
-    return html_table(rows, ['check', 'suspicious if', *asked], 'checks'
-        ) + html_details('What each check measures', html_table(
+    def table(names):
+        rows = [[word(k), (f'> {limit:g}', limit),
+                 *(cell(asked[name].get(k)) for name in names)]
+                for k, (limit, _) in CHECKS.items()]
+        return html_table(rows, ['check', 'suspicious if', *names], 'checks')
+    names = [*asked]
+    return ''.join(table(names[i:i + WIDE]) for i in
+                   range(0, len(names), WIDE)) + html_details(
+        'What each check measures', html_table(
             [[word(k), word(means)] for k, (_, means) in CHECKS.items()],
             ['check', 'a large value means'], 'what checks measure'))
 

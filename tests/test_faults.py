@@ -96,7 +96,7 @@ def kill_often(children, log, times, longest, seed, name, *args):
 def test_training_killed_twenty_times(seed, children, whole, tmp_path, tally):
     run = tmp_path/'run'
     epoch = json.loads((whole/'record.json').read_text())['seconds']/30
-    kills = kill_often(children, tmp_path/'log', 20, .2 + 2*epoch, seed,
+    kills = kill_often(children, tmp_path/'log', 20, .1 + 1.6*epoch, seed,
                        'train', as_dict(LONG), str(run))
     assert kills == 20, 'it ended too early'
     assert contents(run) == contents(whole)
