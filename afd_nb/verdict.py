@@ -120,12 +120,6 @@ def about_accuracy(r:Records)->list: # rows: claim, where, paper, ours, …
         says(a3, 'autoattack'), 'autoattack', .3)
     add('AFD is above TRADES under AutoAttack', 'Table A3',
         trades(a3, 'autoattack'), 'autoattack', .3, 'trades')
-    seen = [r.left(m, 'boundary', 2., 100) for m in ('afd', 'at')]
-    auto = [r.left(m, 'autoattack', 2., norm='l2') for m in ('afd', 'at')]
-    rows.append(('AFD is above AT under the Boundary attack', 'Table A3',
-                 says(a3, 'boundary'), f'{pair(*seen)}; AutoAttack in the '
-                 f'same norm at the same eps: {pair(*auto)}', RUNS,
-                 unless_weak(above(*seen), seen, auto)))
     add('AFD is above AT under Brendel-Bethge', 'Table A3',
         says(a3, 'brendel_bethge'), 'bb-linf', .3, n=100)
     yes = 'yes; matching reaches about 80'
@@ -133,9 +127,26 @@ def about_accuracy(r:Records)->list: # rows: claim, where, paper, ours, …
         'Figure A3', yes, 'autoattack', .3, 'rm')
     add('AFD is above representation matching in L2', 'Figure A3', 'yes',
         'autoattack', 2., 'rm', norm='l2')
+    return rows
+
+# %% ../nbs/60_verdict.ipynb #33d5b369
+def about_boundary(r:Records)->list: # rows
+    "Boundary of Table A3, beside AutoAttack in the same norm."
+    a3 = r.printed('tableA3').boundary
+    seen = [r.left(m, 'boundary', 2., 100) for m in ('afd', 'at')]
+    auto = [r.left(m, 'autoattack', 2., norm='l2') for m in ('afd', 'at')]
+    return [('AFD is above AT under the Boundary attack', 'Table A3',
+                 f'AFD {a3["AFD"]:g}, AT {a3["AT"]:g}', f'{pair(*seen)}; AutoAttack in the '
+                 f'same norm at the same eps: {pair(*auto)}', RUNS,
+                 unless_weak(above(*seen), seen, auto))]
+
+def about_transfer(r:Records)->list: # rows
+    "Perturbations made on another network: Tables 1 and A4."
+    t1, rows = r.printed('table1'), []
+    t1 = t1[t1.replicated == 'yes'].pgd_linf_bb
     a, b = r.transfer('nt', 'afd'), r.transfer('nt', 'at')
     rows.append(('AFD is above AT under PGD made on natural training',
-                 'Table 1, black-box', says(t1, 'pgd_linf_bb'), pair(a, b),
+                 'Table 1, black-box', f'AFD {t1["AFD"]:g}, AT {t1["AT"]:g}', pair(a, b),
                  TRANSFER, above(a, b)))
     a, b = r.transfer('at', 'afd'), r.transfer('at', 'nt')
     a4 = r.printed('tableA4').at_transfer
@@ -144,6 +155,7 @@ def about_accuracy(r:Records)->list: # rows: claim, where, paper, ours, …
                  pair(a, b, 'NT'), TRANSFER, above(a, b)))
     return rows
 
+# %% ../nbs/60_verdict.ipynb #d74d4b6b
 def about_the_best(r:Records)->list: # rows
     "AFD as Section 3.2 makes it: with what held-out images choose."
     c = choices(r.root)
@@ -282,7 +294,8 @@ def about_features(r:Records)->list: # rows
         rows.append((f'AFD uses fewer {what} than AT', 'Table A5',
                      f"AFD {p[k]['AFD']}, AT {p[k]['AT']}",
                      pair(*(f'{m.mean:.1f} [{m.low:.1f}, '
-                            f'{min(m.high, top):.1f}]' for m in v)), ANALYSES + 'dimensions.csv',
+                            f'{min(m.high, top):.1f}]' for m in v)),
+                     ANALYSES + 'dimensions.csv',
                      above(v[1], v[0])))
     return rows
 
@@ -335,18 +348,13 @@ ORDER = ('not run', 'contradicted', 'not separable',
          'in the direction claimed') # of two answers, the worse counts
 
 # %% ../nbs/60_verdict.ipynb #9dd97e90
-def on_copy(
-    r:Records,
-    method:str='at',
-    rival:str='AT', # its name
-)->str: # in words
-    "AFD and a rival on the JPEG copy of CIFAR-10: it stands for no other."
+def on_copy(r:Records)->str: # in words
+    "AFD and AT on the JPEG copy of CIFAR-10, which stands for nothing else."
     t = read_results(r.root, 'cifar10-jpeg/*/seed*.json')
     if not len(t): return 'not on a copy of CIFAR-10'
     eps = t[t.attack == 'pgd'].eps.max()
     said = [pair(*(ours(t, 'cifar10-jpeg', m, a, eps, norm='linf')
-                   for m in ('afd', method)), rival)
-            for a in ('pgd', 'autoattack')]
+                   for m in ('afd', 'at'))) for a in ('pgd', 'autoattack')]
     return ('on a JPEG copy of CIFAR-10, in short: '
             f'PGD {said[0]}; AutoAttack {said[1]}')
 
@@ -389,9 +397,9 @@ def verdict(
 )->pd.DataFrame: # claim, where, paper, ours, evidence, verdict
     "The paper's claims and what the records say of them."
     r = Records(root or results_folder())
-    return pd.DataFrame([*about_accuracy(r), *about_the_best(r),
-                         *about_masking(r),
-                         *about_strength(r),
+    return pd.DataFrame([*about_accuracy(r), *about_boundary(r),
+                         *about_transfer(r), *about_the_best(r),
+                         *about_masking(r), *about_strength(r),
                          *about_features(r), *about_theory(r),
                          *about_discriminators(r), *about_the_rest(r)],
                         columns=COLUMNS)
