@@ -136,8 +136,9 @@ def about_boundary(r:Records)->list: # rows
     seen = [r.left(m, 'boundary', 2., 100) for m in ('afd', 'at')]
     auto = [r.left(m, 'autoattack', 2., norm='l2') for m in ('afd', 'at')]
     return [('AFD is above AT under the Boundary attack', 'Table A3',
-                 f'AFD {a3["AFD"]:g}, AT {a3["AT"]:g}', f'{pair(*seen)}; AutoAttack in the '
-                 f'same norm at the same eps: {pair(*auto)}', RUNS,
+                 f'AFD {a3["AFD"]:g}, AT {a3["AT"]:g}',
+                 f'{pair(*seen)}; AutoAttack in the same norm at the same '
+                 f'eps: {pair(*auto)}', RUNS,
                  unless_weak(above(*seen), seen, auto))]
 
 def about_transfer(r:Records)->list: # rows
@@ -146,8 +147,8 @@ def about_transfer(r:Records)->list: # rows
     t1 = t1[t1.replicated == 'yes'].pgd_linf_bb
     a, b = r.transfer('nt', 'afd'), r.transfer('nt', 'at')
     rows.append(('AFD is above AT under PGD made on natural training',
-                 'Table 1, black-box', f'AFD {t1["AFD"]:g}, AT {t1["AT"]:g}', pair(a, b),
-                 TRANSFER, above(a, b)))
+                 'Table 1, black-box',
+                 f'AFD {t1["AFD"]:g}, AT {t1["AT"]:g}', pair(a, b), TRANSFER, above(a, b)))
     a, b = r.transfer('at', 'afd'), r.transfer('at', 'nt')
     a4 = r.printed('tableA4').at_transfer
     rows.append(('AFD resists perturbations made on AT, NT does not',
