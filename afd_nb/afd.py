@@ -23,16 +23,16 @@ class AFD(Method):
         r, m = self.recipe, self.model
         self.Da = Discriminator(
             m.n_features, m.n_classes, depth=r.depth,
-            projection=r.projection, spectral=r.spectral
+            projection=r.projection, spectral=r.spectral, init=r.da_init
         ).to(m.Dc.weight.device)
         self.players['Da'] = self.Da
         self.game = GAMES[r.game]
         self.opt_EDc = self.optimizer('EDc', m.parameters(),
                                       r.lr_classifier)
         self.opt_Da = self.optimizer('Da', self.Da.parameters(),
-                                     r.lr_discriminator)
+                                     r.lr_discriminator, r.wd_discriminator)
         self.opt_E = self.optimizer('E', m.E.parameters(),
-                                    r.lr_embedding)
+                                    r.lr_embedding, r.wd_embedding)
 
     def step(self,
         x:Tensor, # clean images (b, c, h, w) in [0, 1]

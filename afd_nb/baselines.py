@@ -8,12 +8,15 @@ __all__ = ['OneLoss', 'NT', 'AT', 'trades_loss', 'TRADES', 'sensitivity_loss', '
 # %% ../nbs/11_baselines.ipynb #72c0f1c1
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor
 
+from .attacks import check_climbed, climb, pgd_step
 from .core import (check_images, check_labels, check_number, draw,
                          frozen)
 from .losses import check_alike, kl
-from .training import Method, descend, method, on_both
+from .training import (Method, descend, divergence_named, method,
+                             on_both)
 
 # %% ../nbs/11_baselines.ipynb #d206c253
 class OneLoss(Method):
@@ -72,22 +75,32 @@ class TRADES(OneLoss):
             raise ValueError("TRADES climbs its own divergence by PGD; "
                              f"attack={self.recipe.attack!r} is no use")
 
-    def attack(self,
-        x:Tensor, # clean images (b, c, h, w) in [0, 1]
-    )->Tensor: # x_adv
-        "The recipe's PGD on the divergence from the model's own word."
-        check_images(x)
-        with frozen(self.model), torch.no_grad(): z = self.model(x)
-        noise = draw(torch.randn, x.shape, self.generator,
-                     device=x.device, dtype=x.dtype)
-        return self.perturb(x, z.argmax(1), start=x + .001*noise,
-                            loss=lambda z_adv, y: kl(z, z_adv))
-
     def loss(self, x, y):
         x_adv = self.attack(x)
         z, z_adv = on_both(self.cast(self.model), x, x_adv,
                            self.recipe.joint_batch)
         return trades_loss(z, z_adv, y, self.recipe.beta)
+
+# %% ../nbs/11_baselines.ipynb #3b9a3a85
+@patch
+def attack(self:TRADES,
+    x:Tensor, # clean images (b, c, h, w) in [0, 1]
+)->Tensor: # x_adv
+    "The recipe's PGD on the divergence from the model's own word."
+    check_images(x)
+    r, loss = self.recipe, lambda z_adv, y: kl(z, z_adv)
+    with frozen(self.model), torch.no_grad(): z = self.model(x)
+    noise = draw(torch.randn, x.shape, self.generator, device=x.device,
+                 dtype=x.dtype)
+    if not r.steps: return (x + .001*noise).clamp(0, 1)
+    size = r.step_size or 2.5*r.eps/r.steps or 1.
+    with divergence_named(), frozen(self.model):
+        g, *_ = climb(self.model, loss, x + .001*noise, z.argmax(1))
+        first = check_climbed(pgd_step(
+            x + .001*noise, g, x, eps=r.eps, norm=r.norm, step_size=size),
+            g.isnan().any())
+    return self.perturb(x, z.argmax(1), start=first, loss=loss,
+                        steps=r.steps - 1, step_size=size)
 
 # %% ../nbs/11_baselines.ipynb #ddc1d578
 def sensitivity_loss(
@@ -108,8 +121,18 @@ def sensitivity_loss(
 @method('rm')
 class RepresentationMatching(OneLoss):
     "Clean cross-entropy plus beta S_e (Sec. 3.2, Figure A3)."
+    def attack(self,
+        x:Tensor, # clean images (b, c, h, w) in [0, 1]
+        y:Tensor, # labels (b,)
+    )->Tensor: # x_adv
+        "Raise the loss, or the distance of the features from E(x)."
+        if self.recipe.rm_attack == 'loss': return self.perturb(x, y)
+        with frozen(self.model), torch.no_grad(): h = self.model.E(x)
+        return self.perturb(x, y, model=self.model.E,
+                            loss=lambda h_adv, y: (h_adv - h).norm(dim=1))
+
     def loss(self, x, y):
-        x_adv = self.perturb(x, y)
+        x_adv = self.attack(x, y)
         h, h_adv = on_both(self.cast(self.model.E), x, x_adv,
                            self.recipe.joint_batch)
         loss = F.cross_entropy(self.model.Dc(h), y)
