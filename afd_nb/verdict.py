@@ -71,12 +71,12 @@ class Records:
     root:Path
 
     def __post_init__(self):
-        self.runs = read_results(self.root, 'mnist/*/seed*.json')
+        self.runs = read_results(self.root, 'old/mnist/*/seed*.json')
     def left(self, method, attack, eps, n=1000, **about):
         return ours(self.runs, 'mnist', method, attack, eps, n, **about)
     def analysis(self, name, seeds=False):
         "A table of afd_analyse, AT and AFD of three seeds if asked."
-        folder = Path(self.root)/'mnist'/'analyses'
+        folder = Path(self.root)/'old'/'mnist'/'analyses'
         t = pd.read_csv(folder/f'{name}.csv')
         if not seeds: return t
         more = pd.read_csv(folder/'seeds'/f'{name}.csv')
@@ -85,15 +85,16 @@ class Records:
         t = printed(table, self.root)
         return t[t.dataset == dataset].set_index('method')
     def transfer(self, source, target):
-        t = pd.read_csv(Path(self.root)/'mnist'/'transfer.csv')
+        t = pd.read_csv(Path(self.root)/'old'/'mnist'/'transfer.csv')
         r, = t[(t.source == source) & (t.target == target)
                & (t.attack == 'pgd-linf')].itertuples()
         return Measured(100*r.accuracy, 100*r.low, 100*r.high, 1)
 
 # %% ../nbs/60_verdict.ipynb #357d70ce
-RUNS, ANALYSES = 'results/mnist/*/seed*.json', 'results/mnist/analyses/'
-TRANSFER = 'results/mnist/transfer.csv'
-COPY = 'results/cifar10-jpeg/*/seed*.json'
+HOME = 'results/old/mnist'
+RUNS, ANALYSES = f'{HOME}/*/seed*.json', f'{HOME}/analyses/'
+TRANSFER = f'{HOME}/transfer.csv'
+COPY = 'results/old/cifar10-jpeg/*/seed*.json'
 
 def about_accuracy(r:Records)->list: # rows: claim, where, paper, ours, …
     "Clean, PGD, AutoAttack and the rest of Tables 1, A3 and A4."
@@ -159,10 +160,10 @@ def about_transfer(r:Records)->list: # rows
 # %% ../nbs/60_verdict.ipynb #d74d4b6b
 def about_the_best(r:Records)->list: # rows
     "AFD as Section 3.2 makes it: with what held-out images choose."
-    c = choices(r.root)
+    c = choices(Path(r.root)/'old')
     best = all_experiments()[c[c.chosen].iloc[0]['name']]
     runs = [best.run_name(s) for s in range(3)]
-    t = read_results(r.root, 'mnist/afd/*.json')
+    t = read_results(r.root, 'old/mnist/afd/*.json')
     t = t[t.run.isin(runs) & (t.attack == 'autoattack') & (t.n == 1000)
           & (t.norm == 'linf') & (t.eps == .3) & (t.split == 'test')]
     a = measured((1000*t.accuracy).round(), 1000) if len(t) else None
@@ -171,16 +172,16 @@ def about_the_best(r:Records)->list: # rows
              'AutoAttack', 'Sec. 3.2, Table A3',
              f'AFD {a3["AFD"]:g}, AT {a3["AT"]:g}', f'{best.name} of '
              f'{len(c)} AFDs: {pair(a, b)}; AT was trained in one way only',
-             'results/mnist/afd/*.json', above(a, b))]
+             f'{HOME}/afd/*.json', above(a, b))]
 
 def about_masking(r:Records)->list: # rows
     "Section 3.2, non-obfuscated gradients."
-    checks = read_record(Path(r.root)/'mnist/afd/seed0.json')['diagnosis']
+    checks = read_record(Path(r.root)/'old/mnist/afd/seed0.json')['diagnosis']
     odd = [c['check'] for c in checks if c['verdict'] == 'suspicious']
     return [("AFD's robustness is not that of masked gradients",
              'Sec. 3.2', 'four arguments',
              f'{len(odd)} of {len(checks)} checks are suspicious'
-             + f": {', '.join(odd)}"*bool(odd), 'results/mnist/afd/seed0.json',
+             + f": {', '.join(odd)}"*bool(odd), f'{HOME}/afd/seed0.json',
              'not reproduced' if odd else 'reproduced')]
 
 # %% ../nbs/60_verdict.ipynb #2170f09b
@@ -303,7 +304,7 @@ def about_features(r:Records)->list: # rows
 # %% ../nbs/60_verdict.ipynb #60ebd5a8
 def fall_of_da(r:Records, seed)->float: # between -1 and 1
     "Da's accuracy in a training's first quarter, less that in its last."
-    h = read_record(Path(r.root)/f'mnist/afd/seed{seed}.json')['history']
+    h = read_record(Path(r.root)/f'old/mnist/afd/seed{seed}.json')['history']
     right = [(a + b)/2 for a, b in zip(h['da_clean'], h['da_adv'])]
     n = len(right)//4
     return sum(right[:n])/n - sum(right[-n:])/n
@@ -316,7 +317,7 @@ def about_theory(r:Records)->list: # rows
     bound = bound[(bound.about == 'pooled') & (bound.method == 'afd')].iloc[0]
     return [("Da's accuracy falls during training", 'Figure A5', 'yes',
              'from the first quarter of the epochs to the last by points: '
-             f'{falls}', 'results/mnist/afd/seed*.json',
+             f'{falls}', f'{HOME}/afd/seed*.json',
              'in the direction claimed' if falls.low > 0 else
              'contradicted' if falls.high < 0 else 'not separable'),
             ('A fresh discriminator cannot tell the features apart',
@@ -331,7 +332,7 @@ def about_theory(r:Records)->list: # rows
 
 def about_discriminators(r:Records)->list: # rows
     "Table A6: is the deep discriminator with projection the best?"
-    t = read_results(r.root, 'mnist/afd/*seed0.json')
+    t = read_results(r.root, 'old/mnist/afd/*seed0.json')
     t = t[(t.attack == 'pgd') & (t.eps == .3) & (t.n == 1000)]
     right = dict(zip(t.run, t.accuracy*1000))
     runs = {'FC3-PD': 'seed0', 'FC3': 'fc3-seed0', 'FC1-PD': 'fc1-pd-seed0'}
@@ -342,7 +343,7 @@ def about_discriminators(r:Records)->list: # rows
     return [('The deep projection discriminator is the best', 'Table A6',
              ', '.join(f'{k} {p.pgd_linf_accuracy[k]}' for k in runs),
              ', '.join(f"{k} {v or 'not run'}" for k, v in found.items()),
-             'results/mnist/afd/*seed0.json',
+             f'{HOME}/afd/*seed0.json',
              min(said, key=ORDER.index))]
 
 ORDER = ('not run', 'contradicted', 'not separable',
@@ -351,7 +352,7 @@ ORDER = ('not run', 'contradicted', 'not separable',
 # %% ../nbs/60_verdict.ipynb #9dd97e90
 def on_copy(r:Records)->str: # in words
     "AFD and AT on the JPEG copy of CIFAR-10, which stands for nothing else."
-    t = read_results(r.root, 'cifar10-jpeg/*/seed*.json')
+    t = read_results(r.root, 'old/cifar10-jpeg/*/seed*.json')
     if not len(t): return 'not on a copy of CIFAR-10'
     eps = t[t.attack == 'pgd'].eps.max()
     said = [pair(*(ours(t, 'cifar10-jpeg', m, a, eps, norm='linf')

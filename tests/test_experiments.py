@@ -50,7 +50,7 @@ def test_a_record_of_another_training_is_refused(tmp_path):
     e = all_experiments()['mnist-afd']
     p = tmp_path/'mnist'/'afd'/'seed0.json'
     p.parent.mkdir(parents=True)
-    with open('results/mnist/afd/seed0.json') as f: rec = json.load(f)
+    with open('results/old/mnist/afd/seed0.json') as f: rec = json.load(f)
     p.write_text(json.dumps(rec))
     assert recorded(e, 'short', 0, tmp_path)['best_epoch'] > 0
     with pytest.raises(ValueError, match='another training'):

@@ -16,7 +16,7 @@ from afd_nb.demo import EPSILONS, demo_recipe, write_demo_report
 from browser import BINARY, Browser
 
 ROOT = Path(__file__).resolve().parent.parent
-MNIST = [str(ROOT/f'results/mnist/{m}/seed0.json')
+MNIST = [str(ROOT/f'results/old/mnist/{m}/seed0.json')
          for m in ('nt', 'at', 'trades', 'rm', 'afd')]
 PAGES = 'mnist', 'seeds', 'digits', 'demo'
 
@@ -43,7 +43,7 @@ def pages(tmp_path_factory):
     "Name -> file: records, seeds, a run that was trained here, the demo."
     d = tmp_path_factory.mktemp('pages')
     afd_report([*MNIST, '--out', str(d/'mnist.html')])
-    afd_report([*map(str, sorted((ROOT/'results/mnist').glob('*/*.json'))),
+    afd_report([*map(str, sorted((ROOT/'results/old/mnist').glob('*/*.json'))),
                 '--out', str(d/'seeds.html')])
     afd_train(f'--out {d}/run --method afd --epochs 2 --n_train 256 '
               '--steps 2 --depth 1'.split())

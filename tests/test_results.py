@@ -6,7 +6,8 @@ import pytest
 from afd_nb.results import over_seeds, read_record, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDS = sorted((ROOT/'results').glob('*/*/*.json'))
+RECORDS = sorted([*(ROOT/'results').glob('*/*/seed*.json'),
+                  *(ROOT/'results'/'old').glob('*/*/*.json')])
 
 
 @pytest.mark.parametrize('path', RECORDS, ids=lambda p: p.stem)
@@ -20,7 +21,7 @@ def test_record_is_whole_and_in_its_place(path):
 
 
 def test_afd_on_mnist_three_seeds():
-    df = read_results(ROOT/'results', 'mnist/afd/seed*.json')
+    df = read_results(ROOT/'results', 'old/mnist/afd/seed*.json')
     t = over_seeds(df[(df.attack == 'pgd') & (df.n == 1000)])
     clean, robust = (t[t.eps == e].iloc[0] for e in (0., .3))
     assert clean.seeds == robust.seeds == 3
