@@ -189,6 +189,7 @@ class Target:
     image_size:int=None # of a folder's images
     eps:float=None    # of its training
     norm:str=None     # of eps
+    order:str=''      # of the images that it is attacked on
 
 def load_target(
     text:str,       # a run's folder, or 'module:function'
@@ -245,6 +246,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
     "Models and images; every error comes before any work."
     from afd_nb.core import as_device
     from afd_nb.data import load_data, take
+    from afd_nb.results import check_addable
     device, out = as_device(a.device), []
     for name in a.modules: import_own(name)
     for text in a.runs:
@@ -253,10 +255,13 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
             raise ValueError(f"--record is for runs; {text} is none")
         if split == 'valid' and not t.run:
             raise ValueError(f"--split valid is for runs; {text} is none")
+        if a.record: check_addable(a.record, t.run.recipe, t.name)
         held = dict(n_valid=t.run.recipe.n_valid, seed=t.run.recipe.seed
                     ) if split == 'valid' else {}
         data = load_data(t.dataset, root=a.root, device=device, **held,
                          image_size=a.image_size or t.image_size)
+        t.order = (data.order if split == 'test' else
+                   f'shuffled-{t.run.recipe.seed}') # see `held_out`
         store = a.store or (t.run and t.run.path/'evaluations')
         out.append((t, *take(getattr(data, split), a.n), store))
     return out
@@ -348,7 +353,7 @@ def evaluate_command(a): # table, notes
                 bar.set_description(f'{t.name} {one.name}')
                 done.append(evaluate(
                     t.model, x, y, attack=one, epsilons=epsilons,
-                    seen=seen, store=store,
+                    seen=seen, store=store, order=t.order,
                     envelope=not a.raw, progress=bar.update))
                 keep_record(a, t, done, split=a.split)
             done += worst_cases(done)

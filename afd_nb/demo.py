@@ -117,7 +117,7 @@ def one_run(r:Recipe, out:Path, device, bar):
     run = fit(r, data, out=path, resume=there, device=device,
               progress=lambda: bar.update(cost))
     e = evaluate(run.model, *take(data.test), epsilons=EPSILONS, steps=20,
-                 store=path/'evaluations')
+                 store=path/'evaluations', order=data.order)
     bar.update(40)
     return run, make_record(run, [e])
 
