@@ -7,7 +7,7 @@ __all__ = ['MEASURES', 'VERBS', 'FOLDERS', 'Claim', 'read_claims', 'Side', 'Reco
            'chosen_rows', 'under', 'answers_of', 'clean', 'shown', 'gap', 'spread', 'seconds', 'area', 'measured',
            'flatter', 'fall', 'epoch', 'trained', 'of_table', 'images', 'angle', 'read_side']
 
-# %% ../nbs/48_claims.ipynb #aad60b89
+# %% ../nbs/48_claims.ipynb #27e7c3de
 import json, math
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,9 +20,9 @@ from .attack_zoo import paper_attacks
 from .evaluation import auc
 from .experiments import all_experiments, choices
 from .results import (read_record, read_results, results_folder,
-                            unpack_answers)
+                            unpack_answers, yardstick)
 
-# %% ../nbs/48_claims.ipynb #8f2f7797
+# %% ../nbs/48_claims.ipynb #b774b216
 @dataclass(frozen=True)
 class Claim:
     "One sentence of the paper that a record can be held against."
@@ -50,7 +50,7 @@ class Claim:
             return math.log2(self.paper_a/self.paper_b)
         return self.paper_a - self.paper_b
 
-# %% ../nbs/48_claims.ipynb #94e02588
+# %% ../nbs/48_claims.ipynb #f3288bad
 def read_claims(
     root=None, # folder of results, the claims in paper/; None: here
 )->list: # of Claim
@@ -72,7 +72,7 @@ def read_claims(
     if len(odd): raise ValueError(f"claims.csv: no sign {odd.iloc[0]!r}")
     return [Claim(**row) for row in t.to_dict('records')]
 
-# %% ../nbs/48_claims.ipynb #349712b9
+# %% ../nbs/48_claims.ipynb #d839b9bf
 @dataclass(frozen=True, eq=False)
 class Side:
     "One of the two things that a claim compares."
@@ -100,7 +100,7 @@ class Side:
             v.mean()) > 5 else 2
         return f'{v.mean():.{digits}f}'
 
-# %% ../nbs/48_claims.ipynb #f2e8fc96
+# %% ../nbs/48_claims.ipynb #7409b82e
 class Records:
     "The records of one form: measured as now, or the old way."
     def __init__(self,
@@ -113,9 +113,10 @@ class Records:
 
     def of(self,
         dataset:str='mnist', # a folder
-    )->pd.DataFrame: # as of `read_results`; empty if nothing is there
+    )->pd.DataFrame: # as of `yardstick`; empty if nothing is there
         "What is on record about the test images of a data set."
-        return read_results(self.home, f'{dataset}/*/*.json')
+        t = read_results(self.home, f'{dataset}/*/*.json')
+        return yardstick(t) if len(t) else t
 
     def table(self,
         name:str, # below the data set's folder
@@ -128,7 +129,7 @@ class Records:
         if not more.exists(): return t
         return pd.concat([t, pd.read_csv(more)], ignore_index=True)
 
-# %% ../nbs/48_claims.ipynb #4d6db3c0
+# %% ../nbs/48_claims.ipynb #21a972fa
 def recorded_rows(
     records:Records,
     who:str,    # a method, or method/variant
@@ -152,7 +153,7 @@ def recorded_rows(
         raise ValueError(f"{who} under {attack}: two rows of one training")
     return t.sort_values(['seed', 'eps'])
 
-# %% ../nbs/48_claims.ipynb #3a6ab8e5
+# %% ../nbs/48_claims.ipynb #8cb4f40c
 def as_in_paper(
     t:pd.DataFrame, # rows of one attack
 )->pd.DataFrame: # those with the settings of Table A2, if it is there
@@ -175,7 +176,7 @@ def chosen_rows(records, attack, norm, eps): # as of `recorded_rows`
     t = recorded_rows(records, who, attack, norm, eps)
     return t[t.seed > 0] if len(t) else t
 
-# %% ../nbs/48_claims.ipynb #118c26a3
+# %% ../nbs/48_claims.ipynb #8df3d65e
 def under(
     records:Records, who:str, attack:str, norm:str='linf', eps=0.,
     dataset:str='mnist',
@@ -198,7 +199,7 @@ def clean(records:Records, who:str, dataset:str='mnist')->Side:
     "What is right without an attack: `afd clean`."
     return under(records, who, 'clean', dataset=dataset)
 
-# %% ../nbs/48_claims.ipynb #d6d0e47f
+# %% ../nbs/48_claims.ipynb #2a87d16e
 def shown(
     records:Records, who:str, attack:str, of:str, source:str,
     dataset:str='mnist',
@@ -231,7 +232,7 @@ def seconds(records:Records, who:str, dataset:str='mnist')->Side:
     s = clean(records, who, dataset)
     return s and Side(np.log2(s.rows.seconds), 'number', source=s.source)
 
-# %% ../nbs/48_claims.ipynb #a2e5105a
+# %% ../nbs/48_claims.ipynb #2f78d8a9
 def area(
     records:Records, who:str, attack:str, dataset:str='mnist',
 )->Side: # None: not run
@@ -247,7 +248,7 @@ def area(
                 int(t.n.iloc[0]), t[t.eps > 0],
                 f'{dataset}/{who}/*.json', (eps, each))
 
-# %% ../nbs/48_claims.ipynb #b953a199
+# %% ../nbs/48_claims.ipynb #6490cb04
 def measured(records:Records, who:str, what:str)->Side:
     "A number a training, of an analysis: `afd measured dims`."
     name = dict(dims='dimensions', units='dimensions', fresh='discriminator',
@@ -278,7 +279,7 @@ MEASURES = { # table of an analysis -> a number a training
         'mean'].mean(),
     'flatter': flatter}
 
-# %% ../nbs/48_claims.ipynb #1ed37d00
+# %% ../nbs/48_claims.ipynb #dbc55316
 def fall(
     records:Records, who:str, dataset:str='mnist',
 )->Side: # points, a training each; None: not run
@@ -292,7 +293,7 @@ def fall(
     return Side(np.array(found), 'number', source=f'{dataset}/{who}/*.json'
                 ) if found else None
 
-# %% ../nbs/48_claims.ipynb #1b727454
+# %% ../nbs/48_claims.ipynb #6d15e92f
 def epoch(records:Records, who:str, attack:str, which:str)->Side:
     "Accuracy at the last epoch, or half of it: `afd epoch cw half`."
     t = records.table('analyses/over_training.csv')
@@ -333,7 +334,7 @@ def angle(records:Records, who:str, attack:str)->Side:
     return Side(t.angle.to_numpy(), 'image', len(t),
                 source='mnist/analyses/angles.csv') if len(t) else None
 
-# %% ../nbs/48_claims.ipynb #620cd594
+# %% ../nbs/48_claims.ipynb #67a4aa6f
 VERBS = {f.__name__: f for f in (under, clean, shown, gap, spread, seconds,
                                  area, measured, epoch, trained, images,
                                  angle)}

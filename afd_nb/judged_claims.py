@@ -8,7 +8,7 @@ __all__ = ['RIGHT', 'WRONG', 'ONE', 'VERDICTS', 'LABELS', 'BOXES', 'COLORS', 'di
            'read_claim', 'choose_form', 'said_of', 'size_of', 'side_names', 'numbers_of', 'written', 'row_of',
            'judge_claims', 'holm_by_table', 'verdict_on', 'counts', 'in_sentences', 'plot_claims', 'legend_of_claims']
 
-# %% ../nbs/49_judged_claims.ipynb #f94bd6a1
+# %% ../nbs/49_judged_claims.ipynb #4299129a
 import math
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ from scipy import stats
 
 from .claims import (FOLDERS, Claim, Records, Side, read_claims,
                            read_side)
-from .evaluation import auc, wilson
+from .evaluation import auc, too_weak, wilson
 from .statistics import MARGIN, Difference, compare, holm, judge
 
-# %% ../nbs/49_judged_claims.ipynb #71930e59
+# %% ../nbs/49_judged_claims.ipynb #f109901f
 def difference(
     a:Side, # what the claim is about
     b,      # a Side, or a number
@@ -43,7 +43,7 @@ def of_shares(a:Side, b:Side)->Difference: # points
         return compare(u[:, :n], v[:, :n])
     return compare(a.numbers, b.numbers, images=n)
 
-# %% ../nbs/49_judged_claims.ipynb #246f996b
+# %% ../nbs/49_judged_claims.ipynb #f2073274
 def from_number(
     a:Side,       # what is held against a number
     number:float, # in the same unit
@@ -92,7 +92,7 @@ def of_spreads(a, b)->Difference: # log2 of the standard deviations' ratio
                       float(2*min(f.sf(ratio), f.cdf(ratio))),
                       test='Fisher', trainings=k)
 
-# %% ../nbs/49_judged_claims.ipynb #bd15a421
+# %% ../nbs/49_judged_claims.ipynb #f0bb0d31
 def of_images(a, b)->Difference: # of one network each, the same images
     """The paired t-test over images, of two networks or two attacks.
 
@@ -135,7 +135,7 @@ def area_error(eps, share, n)->float: # percent
     "The standard error at most: as if the errors at all eps were one."
     return float(100*area_weights(eps) @ np.sqrt(share*(1 - share)/n))
 
-# %% ../nbs/49_judged_claims.ipynb #6be02747
+# %% ../nbs/49_judged_claims.ipynb #4624e9d6
 def weakness(
     t:pd.DataFrame,   # all that is on record of the data set
     rows:pd.DataFrame, # what an attack left: method, run, norm, eps, …
@@ -145,18 +145,18 @@ def weakness(
     return next((k for k in ('too weak', 'not checked') if k in said), '')
 
 def row_weakness(t, r)->str: # r: a row
+    "Held against all that is on record of the same network and norm."
     if r.attack == 'autoattack': return ''
     mine = t[(t.method == r.method) & (t.run == r.run) & (t.norm == r.norm)
              & (t.eps > 0) & (t.eps <= r.eps)]
-    if wilson(round(r.accuracy*r.n), r.n)[0] > r.ceiling: return 'too weak'
-    if not (mine.attack == 'autoattack').any(): return 'not checked'
-    best = mine.loc[mine.accuracy.idxmin()]
-    twice = r.accuracy >= 2*best.accuracy
-    d = compare([100*r.accuracy], [100*best.accuracy],
-                images=min(r.n, best.n))
-    return 'too weak' if twice and d.low > MARGIN else ''
+    least = min([r.accuracy, *mine.accuracy,
+                 *mine.get('lowest', mine.accuracy)])
+    right, lowest = round(r.accuracy*r.n), round(least*r.n)
+    if too_weak(right, lowest, r.n, r.ceiling): return 'too weak'
+    auto = (mine.attack == 'autoattack').any()
+    return '' if auto else 'not checked'
 
-# %% ../nbs/49_judged_claims.ipynb #16b6d67b
+# %% ../nbs/49_judged_claims.ipynb #cacaf0bf
 @dataclass(frozen=True)
 class Reading:
     "What the records of one form say of a claim."
@@ -185,7 +185,7 @@ def read_claim(
                         pd.concat([s.rows for s in sides]))
     return Reading(a, b, difference(a, b), weak, records.old)
 
-# %% ../nbs/49_judged_claims.ipynb #e7c40fa8
+# %% ../nbs/49_judged_claims.ipynb #bf833c7c
 def choose_form(
     new, # Reading; None: not run
     old, # Reading of what was measured the old way; None: not run
@@ -201,7 +201,7 @@ def choose_form(
     if new.trainings >= min(old.trainings, 2): return new, None
     return old, new
 
-# %% ../nbs/49_judged_claims.ipynb #545a7c4a
+# %% ../nbs/49_judged_claims.ipynb #cb21c188
 RIGHT, WRONG = 'in the direction claimed', 'contradicted'
 ONE = {RIGHT: 'one training, as claimed',
        WRONG: 'one training, the other way'}
@@ -229,7 +229,7 @@ def said_of(
     else: said = RIGHT if (judged == 'above') == (sign == '>') else WRONG
     return ONE[said] if one else said
 
-# %% ../nbs/49_judged_claims.ipynb #28b7f136
+# %% ../nbs/49_judged_claims.ipynb #17772db2
 def size_of(
     claimed:float,   # the paper's difference, or NaN
     d:Difference,    # ours
@@ -253,7 +253,7 @@ def size_of(
     return ('far from it' if ratio < .25 else 'smaller' if ratio < 1
             else 'larger')
 
-# %% ../nbs/49_judged_claims.ipynb #eaad9d9f
+# %% ../nbs/49_judged_claims.ipynb #aab184f6
 LABELS = dict(nt='NT', at='AT', trades='TRADES', rm='RM', afd='AFD')
 
 def side_names(
@@ -288,7 +288,7 @@ def numbers_of(c:Claim, a, b)->str: # 'AFD 74.5, AT 83.4'
     return ', '.join(f'{n} {show(v)}'.strip() for n, v in
                      zip(side_names(c), (a, b)))
 
-# %% ../nbs/49_judged_claims.ipynb #a37f7c31
+# %% ../nbs/49_judged_claims.ipynb #ddcdb564
 def written(d:Difference, unit:str='points')->str:
     """A difference with its interval; the test stands in a column.
 
@@ -307,7 +307,7 @@ def written(d:Difference, unit:str='points')->str:
     return said + (', one training each' if a == b == 1 else
                    f', {a} and {b} trainings')
 
-# %% ../nbs/49_judged_claims.ipynb #9e10f3f8
+# %% ../nbs/49_judged_claims.ipynb #eb31f2c4
 def row_of(c:Claim, r, beside, p, said)->dict: # of Reading or None
     "A row of the table."
     paper = ('' if math.isnan(c.paper_a) else
@@ -334,7 +334,7 @@ def row_of(c:Claim, r, beside, p, said)->dict: # of Reading or None
     if beside: row['these_networks'] = written(beside.d, c.unit)
     return row
 
-# %% ../nbs/49_judged_claims.ipynb #5ad0b26d
+# %% ../nbs/49_judged_claims.ipynb #974c011e
 def judge_claims(
     claims:list=None, # of Claim; None: all
     root=None,        # folder of results; None: here
@@ -369,7 +369,7 @@ def verdict_on(c:Claim, r:Reading, p, said)->str: # of VERDICTS
     judged = judge(r.d, margin=c.margin, p=p, networks=one)
     return said_of(c.sign, judged, one)
 
-# %% ../nbs/49_judged_claims.ipynb #d68df5b2
+# %% ../nbs/49_judged_claims.ipynb #5710c578
 def counts(
     t:pd.DataFrame, # of `judge_claims`
 )->pd.DataFrame: # a row a table of the paper, a column a verdict
@@ -402,7 +402,7 @@ def in_sentences(
         f'and the paper has a number for it ({len(size)} rows), its size is '
         f'the claimed one in {same}.')
 
-# %% ../nbs/49_judged_claims.ipynb #4f969c69
+# %% ../nbs/49_judged_claims.ipynb #77eb15af
 COLORS = {RIGHT: '#4477AA', WRONG: '#EE6677', 'equivalent': '#228833',
           'undecided': '#777777', ONE[RIGHT]: '#4477AA',
           ONE[WRONG]: '#EE6677'}
@@ -413,10 +413,11 @@ def plot_claims(
 ): # the axes
     "Differences in points with intervals; to the right is as claimed."
     import matplotlib.pyplot as plt
+    from textwrap import fill
     t = t[t.unit.str.startswith('points') & t.verdict.isin(COLORS)]
     t = t[t.sign != '='].reset_index(drop=True)
     flip = t.sign.map({'>': 1, '<': -1})
-    fig, ax = plt.subplots(figsize=(7.2, 1 + .21*len(t)),
+    fig, ax = plt.subplots(figsize=(7.6, 1 + .24*len(t)),
                            layout='constrained')
     ax.axvspan(-margin, margin, color='.9', lw=0, zorder=0)
     ax.axvline(0, color='.6', lw=.8, zorder=0)
@@ -427,7 +428,10 @@ def plot_claims(
         ax.plot(s*r.value, i, 'o', ms=4.5, mfc=face,
                 color=COLORS[r.verdict])
     ax.plot(flip*t.claimed, t.index, '|', color='k', ms=9, mew=1.4)
-    ax.set(yticks=t.index, yticklabels=t.claim, ylim=(len(t) - .4, -.6),
+    ax.set_xscale('symlog', linthresh=10, linscale=1.3)
+    ticks = -50, -20, -10, -5, 0, 5, 10, 20, 50, 100
+    ax.set(yticks=t.index, yticklabels=[fill(v, 52) for v in t.claim],
+           ylim=(len(t) - .4, -.6), xticks=ticks, xticklabels=ticks,
            xlabel='difference in points; to the right: as claimed')
     ax.tick_params('y', labelsize=7)
     legend_of_claims(ax, {*t.verdict})

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'verdict']
 
-# %% ../nbs/60_verdict.ipynb #924fd757
+# %% ../nbs/60_verdict.ipynb #dd988d5e
 import pandas as pd
 
 from .judged_claims import (COLORS, ONE, RIGHT, VERDICTS, WRONG,
                                   counts, in_sentences, judge_claims,
                                   plot_claims)
 
-# %% ../nbs/60_verdict.ipynb #ecac89db
+# %% ../nbs/60_verdict.ipynb #64f42649
 COLUMNS = ('claim', 'where', 'scope', 'paper', 'ours', 'difference', 'size',
            'verdict', 'sample', 'these_networks', 'evidence', 'note')
 
