@@ -358,20 +358,38 @@ def evaluate_command(a): # table, notes
                 keep_record(a, t, done, split=a.split)
             done += worst_cases(done)
             keep_record(a, t, done, split=a.split)
-            tables.append(tidy(done).round(4).assign(run=t.name, settings=[
-                in_short(e.settings) for e in done for _ in e.epsilons]))
+            table = tidy(done)
+            if a.record: table = beside_record(a, t, table)
+            tables.append(table.round(4).assign(
+                run=t.name, weak=table.weak.map({True: 'too weak',
+                                                 False: '-'}),
+                settings=[in_short(e.settings) for e in done
+                          for _ in e.epsilons]))
             notes += [f'{t.name} {e.attack}: {n}' for e in done
                       for n in e.notes]
     table = pd.concat(tables)
     first = ['run', 'attack', 'settings']
     return table[[*first, *table.columns.drop(first)]], notes
 
+# %% ../nbs/33_cli.ipynb #4f7dae71
 def keep_record(a, t:Target, done, **more):
     "Write what is known of a run, if --record asks; in one process."
     from afd_nb.core import on_main
     from afd_nb.results import make_record, save_record
     if a.record: on_main(lambda: save_record(
         make_record(t.run, done, **more), a.record, t.name))
+
+def beside_record(a, t:Target, table): # a DataFrame like `table`
+    "The yardstick of all that is on record about these images."
+    from afd_nb.results import read_results, yardstick
+    r = t.run.recipe
+    rows = yardstick(read_results(
+        a.record, f'{r.dataset}/{r.method}/{t.name}.json', a.split))
+    by = ['attack', 'norm', 'settings', 'eps', 'n']
+    known = rows[rows.order == t.order].set_index(by)
+    at = known.loc[list(zip(*(table[k] for k in by)))]
+    return table.assign(**{k: at[k].values for k in ('lowest', 'gap',
+                                                     'weak')})
 
 def in_short(settings:dict)->str:
     "Settings in a column: no seed, no brackets."
@@ -511,9 +529,9 @@ def afd_report(
         help='the page (default: report.html)')
     add('--replace', action='store_true', help='write over a page that is '
         'there')
-    add('--records', default='results', metavar='DIR', help='where '
+    add('--records', default='runs/records', metavar='DIR', help='where '
         'afd_evaluate --record put the records of folders (default: '
-        'results)')
+        'runs/records)')
     import_flag(p)
     a = p.parse_args(argv)
     with plain_errors('afd_report'): report_command(a)

@@ -223,8 +223,9 @@ CAVEAT = (
 def verify(runs:list)->str: # lines for a shell
     "The commands that try harder than the demo."
     where = shlex.join(str(r.path) for r in runs if r.recipe.seed == 0)
-    return (f'afd_evaluate {where} --attacks pgd autoattack --record results'
-            f'\nafd_diagnose {where} --quick --record results'
+    return (f'afd_evaluate {where} --attacks pgd autoattack '
+            '--record runs/records'
+            f'\nafd_diagnose {where} --quick --record runs/records'
             f'\nafd_report {where} --out verified.html')
 
 def table_html(df, epsilons=EPSILONS)->str:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'NARROW', 'N_TEST', 'METHODS', 'DATASETS', 'OVER_TRAINING', 'BETAS', 'STRENGTHS', 'RATES_OF', 'VARIANTS',
-           'RATES', 'CHOSEN', 'GROUPS', 'QUESTIONS', 'QUICK', 'Experiment', 'all_experiments', 'find_experiments',
-           'Step', 'recipe_argv', 'only_a_choice', 'questions_to', 'asked', 'answered', 'training', 'plan', 'choices',
-           'afd_experiment']
+           'RATES', 'CHOSEN', 'GROUPS', 'QUESTIONS', 'QUICK', 'YARDSTICK', 'Experiment', 'all_experiments',
+           'find_experiments', 'Step', 'recipe_argv', 'beyond', 'only_a_choice', 'questions_to', 'asked', 'answered',
+           'training', 'plan', 'choices', 'afd_experiment']
 
 # %% ../nbs/39_experiments.ipynb #6c9a4df2
 import argparse, json, shlex
@@ -184,13 +184,26 @@ QUESTIONS = { # to afd_evaluate
     'strength': [('pgd', '--eps', '0', '.3', '--steps', '40',
                   '--restarts', '3'), ('autoattack', '--eps', '0', '.3')],
     'first': [('table-a2', 'table-a2-scaled')], # of the first seed
-    'named': [('autoattack', '--norm', 'l2', '--eps', '0', '2'),
-              ('table-a3', '--n', '100')]} # as many as in the paper
+    'named': [('table-a3', '--n', '100')]} # as many as in the paper
 QUICK = {'choice': [('pgd', '--steps', '5', '--split', 'valid')],
          'every': [('pgd', '--steps', '5')],
          'strength': [('pgd', '--eps', '0', '.3', '--steps', '5')],
          'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
 
+# %% ../nbs/39_experiments.ipynb #de312373
+def beyond(
+    linf:tuple, # radii above the eps of training, as flags have them
+    l2:str,     # a radius in L2
+    l1:str,     # and in L1
+)->list: # of flags of afd_evaluate
+    "AutoAttack beyond the eps of training, in L2 and in L1."
+    return [('autoattack', '--norm', norm, '--eps', *eps) for norm, eps in
+            (('linf', linf), ('l2', ('0', l2)), ('l1', ('0', l1)))]
+
+YARDSTICK = {'mnist': beyond(('.35', '.4'), '2', '10'), # of `grids_of`
+             'cifar': beyond(('.047', '.062'), '.5', '12')}
+
+# %% ../nbs/39_experiments.ipynb #71ca6b2c
 def only_a_choice(e)->bool: # e: an Experiment
     "A learning rate that was not chosen: no test image has seen it."
     return e.where == RATES_OF and e.name != CHOSEN
@@ -201,12 +214,14 @@ def questions_to(
     size:str,     # of `SIZES`
 )->list: # of flags of afd_evaluate
     "What one training is asked."
+    from afd_nb.cli import grids_of
     q = QUICK if size == 'smoke' else QUESTIONS
     if e.where == STRENGTHS: return q['strength'] # all at the same eps
     asked = q['choice']*(e.method == 'afd' and seed == 0)
     if only_a_choice(e): return asked
     whole = seed == 0
-    return (asked + q['every'] + q['first']*whole
+    lowest = [] if size == 'smoke' else YARDSTICK[grids_of(e.dataset)]
+    return (asked + q['every'] + (lowest + q['first'])*whole
             + q['named']*(whole and not e.variant))
 
 # %% ../nbs/39_experiments.ipynb #ed8b5a10
@@ -236,7 +251,10 @@ def answered(
     n:int,          # images, if the question does not say
     rec:dict,       # a record, or {}
 )->bool:
-    "Does a record have all rows of a question?"
+    """Does a record have all rows of a question?
+
+    Rows of the older form count: they are an answer, on other images.
+    """
     rows = {(row['attack'], row['norm'], json.dumps(row['settings'],
                                                     sort_keys=True),
              row['eps'], row['n'], row['split'])
@@ -273,7 +291,7 @@ def plan(
     size:str,   # of `SIZES`
     seed:int,   # of the training
     *, runs='runs',    # where afd_train puts its folders
-    records='results', # where records are and go
+    records='runs/records', # where records are and go
     more=(),           # flags for every command: --root, --device
 )->list: # of Step
     "The commands that train, attack and diagnose one network."
@@ -347,7 +365,7 @@ def whole_plan(names, size, seeds, *, runs, records, more=())->list:
 
 # %% ../nbs/39_experiments.ipynb #c899c99d
 def choices(
-    records='results', # folder of records
+    records='runs/records', # folder of records
     dataset:str='mnist', # whose AFDs
     size:str='short',  # of `SIZES`
 ): # a DataFrame with a row per AFD that is recorded
@@ -373,6 +391,17 @@ def choices(
                                   "was attacked on held-out images")
     t = pd.DataFrame(rows)
     return t.assign(chosen=t.index == t.autoattack.idxmax())
+
+# %% ../nbs/39_experiments.ipynb #38e8e4b6
+def check_records(names, size, seeds, *, runs, records):
+    "FileExistsError if a record that is to be gone on with is too old."
+    from afd_nb.results import check_addable
+    for e in {e.name: e for k in names for e in find_experiments(k)}.values():
+        for seed in range(seeds):
+            steps = plan(e, size, seed, runs=runs, records=records)
+            if not all(s.done for s in steps):
+                check_addable(records, e.recipe(size, seed),
+                              e.run_name(seed))
 
 # %% ../nbs/39_experiments.ipynb #6d46789f
 def stand_in_folder(root, dataset)->Path: # an image folder
@@ -419,7 +448,7 @@ def afd_experiment(
     add('--runs', default='runs', metavar='DIR', help='for what trains '
         '(default: runs)')
     add('--records', metavar='DIR', help='where records are and go '
-        '(default: results; of smoke: RUNS/records)')
+        '(default: RUNS/records)')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
     a = p.parse_args(argv)
@@ -438,13 +467,16 @@ def experiment_command(
     check_number('seeds', a.seeds, 1)
     smoke = a.size == 'smoke'
     for name in a.names: # each with its own stand-in
-        more, records = ['--device', a.device], a.records or 'results'
+        more = ['--device', a.device]
+        records = a.records or f'{a.runs}/records'
         if smoke:
             d, root = find_experiments(name)[0].dataset, f'{a.runs}/images'
             more += ['--root', f'{root}/{d}']
             records = a.records or f'{a.runs}/records/{d}'
             if not a.dry_run: on_main(lambda: stand_in_folder(root, d))
         elif a.root: more += ['--root', a.root]
+        if not a.dry_run: check_records([name], a.size, a.seeds,
+                                        runs=a.runs, records=records)
         make = lambda: whole_plan([name], a.size, a.seeds, runs=a.runs,
                                   records=records, more=more)
         for k, s in enumerate(make()):

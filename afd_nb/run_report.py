@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .core import METHODS, figure_style
+from .data import ORDER
 from .evaluation import wilson
 from .masking import CHECKS
 from .report import (html_box, html_details, html_figure, html_key,
@@ -169,15 +170,19 @@ def headline_table(records:list)->str:
         rows.append([
             word(name), *(share(right(k), h['n']) for k in MARKS),
             ('—', '') if g is None else (f'{100*g:.1f}', f'{g:.6f}'),
-            share(right('worst'), h['n']), word(radius(rec)),
-            (f"{h['n']:,}", h['n']),
+            share(h['lowest'], h['n']), word(radius(rec)),
+            images(h['n'], h['order']),
             (rec['best_epoch'], rec['best_epoch']),
             (f"{rec['seconds']/60:.1f}", rec['seconds'])])
-    heads = ['run', 'clean', 'PGD', 'AutoAttack', 'gap', 'worst case',
+    heads = ['run', 'clean', 'PGD', 'AutoAttack', 'gap', 'lowest of all',
              'eps', 'images', 'epoch', 'minutes']
     if len({radius(r) for r in records}) == 1: # said in the heading
         for row in (*rows, heads): del row[6]
     return html_table(rows, heads, 'accuracy at the eps of the recipe')
+
+def images(n, order)->tuple: # a cell
+    "How many, and which."
+    return f'{n:,}' + f'\n{order}'*(order != ORDER), n
 
 # %% ../nbs/42_run_report.ipynb #3504b19d
 def seeds_table(records:list)->str: # '' if no kind has several
@@ -206,23 +211,30 @@ def number_tables(df:pd.DataFrame, width=5)->str:
         part = df[df.run.isin(names[k:k + width])]
         rows = []
         for _, g in part.groupby(by, sort=False):
-            e, right = g.iloc[0], dict(zip(g.run, g.right))
+            e, of = g.iloc[0], {r.run: r for r in g.itertuples()}
             rows.append([
                 (f'{e.attack}\n{e.said}'.strip(), f'{e.attack} {e.said}'),
                 word(e.norm.capitalize()), (f'{e.eps:g}', e.eps),
-                *(share(right.get(n), e.n) for n in names[k:k + width]),
-                (f'{100*e.ceiling:.1f}', e.ceiling), (e.n, e.n),
+                *(with_gap(of.get(n)) for n in names[k:k + width]),
+                (f'{100*e.ceiling:.1f}', e.ceiling), images(e.n, e.order),
                 word(dict(valid='held out').get(e.split, e.split))])
         tables.append(html_table(rows, [
             'attack', 'norm', 'eps', *names[k:k + width], 'ceiling',
             'images', 'split'], 'all evaluations'))
     return ''.join(tables)
 
+def with_gap(r)->tuple: # a cell; r: a row of `all_rows`, or None
+    "A share, its gap to the yardstick, and whether it says anything."
+    if r is None: return share(None, 0)
+    text, value = share(r.right, r.n)
+    if r.gap > 0: text += f'\ngap {100*r.gap:.1f}'
+    return text + ', too weak'*r.weak, value
+
 # %% ../nbs/42_run_report.ipynb #f2d12391
 def masking(
     records:list,
     names:list, # of their folders, as commands say them
-    kept='results', # where records go
+    kept='runs/records', # where records go
 )->list: # of HTML
     "The checks a run failed, in words, and all checks as a table."
     runs = dict(zip(labels(records), records))
@@ -275,7 +287,7 @@ def write_report(
     path,         # an .html file
     records:list, # of one data set
     sources:list, # where each is from, as the commands shall say it
-    kept='results', # where records go
+    kept='runs/records', # where records go
 ):
     "The page of `afd_report`."
     df = all_rows(records)
@@ -303,8 +315,11 @@ def report_tables(
             *(['<h2>Seeds</h2>', seeds, html_text(
                 'Percent; mean ± standard deviation over trainings, and '
                 'the lowest of them.', note=True)] if seeds else []),
-            *([html_details('Every number', number_tables(df))]
-              if len(df) else [])]
+            *([html_details('Every number', html_text(
+                'The gap is the distance, in points, to the lowest '
+                'accuracy that any attack on record reached in that norm '
+                'at that eps or a smaller one.', note=True),
+                number_tables(df))] if len(df) else [])]
 
 # %% ../nbs/42_run_report.ipynb #cec57070
 def table_title(records)->str:
@@ -315,8 +330,9 @@ def table_title(records)->str:
 
 HOW_TO_READ = (
     'Percent of test images, with 95 % Wilson intervals. The gap is what '
-    'AutoAttack takes beyond PGD, in points; the worst case is what stands '
-    'after every attack in that norm on these images. The epoch is the one '
+    'AutoAttack takes beyond PGD, in points; the lowest of all is what '
+    'stands after every attack on record in that norm. Images "as filed" '
+    'are the first of the file, which are no fair sample. The epoch is the one '
     'whose weights were kept, by validation. A heading sorts by its '
     'column. ')
 
@@ -395,11 +411,19 @@ def course_text(records, plots)->str:
 # %% ../nbs/42_run_report.ipynb #8dcb960a
 def made_by(records:list)->str:
     "A row a run: device and versions; its recipe folded away."
-    tools = list(dict.fromkeys(k for r in records for k in r['versions']))
-    table = html_table([[word(n), word(r['device']), *(word(
-        r['versions'].get(k, '—')) for k in tools)]
-        for n, r in zip(labels(records), records)],
-        ['run', 'device', *tools], 'device and versions')
-    return table + html_details('Recipes', *(
+    rows = [(n, r['device'], r['versions'])
+            for n, r in zip(labels(records), records)]
+    attacked = [(n, m['device'], m['versions']) for n, r in zip(
+        labels(records), records) for m in r.get('measured', [])]
+    more = [html_details('Attacked by', versions_table(attacked))
+            ] if attacked else []
+    return ''.join([versions_table(rows), *more, html_details('Recipes', *(
         f'<h3>{n}</h3>' + html_lines(json.dumps(r['recipe'], indent=1))
-        for n, r in zip(labels(records), records)))
+        for n, r in zip(labels(records), records)))])
+
+def versions_table(rows:list)->str: # of (run, device, versions)
+    "A row a run, a column a tool."
+    tools = list(dict.fromkeys(k for *_, v in rows for k in v))
+    return html_table([[word(n), word(device), *(word(v.get(k, '—'))
+                        for k in tools)] for n, device, v in rows],
+                      ['run', 'device', *tools], 'device and versions')

@@ -1,5 +1,6 @@
 "afd_experiment at its smallest: 100 classes, twice."
 import json
+import shutil
 
 import pytest
 
@@ -30,7 +31,10 @@ def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
     assert rec['recipe']['dataset'] == 'folder'
     assert {'pgd', 'fgsm', 'ddn'} <= {
         e['attack'] for e in rec['evaluations']}
-    assert 'valid' in {e['split'] for e in rec['evaluations']}
+    assert {(e['split'], e['order']) for e in rec['evaluations']} == {
+        ('test', 'shuffled-0'), ('valid', 'shuffled-0')}
+    assert all(len(e['answers']) == -(-e['n']//4)
+               for e in rec['evaluations'])
     assert len(rec['diagnosis']) > 5
     weights = tmp_path/'runs'/'cifar100'/'afd'/'seed0'/'best.safetensors'
     before = weights.stat().st_mtime_ns
@@ -44,6 +48,27 @@ def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
     afd_experiment(call)
     assert commands(capsys.readouterr().out, 'to do') == ['afd_evaluate']
     assert weights.stat().st_mtime_ns == before
+
+
+def test_nothing_is_trained_for_a_record_that_takes_no_rows(tmp_path, capsys):
+    folder = tmp_path/'kept'/'mnist'/'at'
+    folder.mkdir(parents=True)
+    shutil.copy('results/old/mnist/at/seed0.json', folder)
+    call = ['mnist-at', '--runs', str(tmp_path/'runs'), '--records',
+            str(tmp_path/'kept')]
+    with pytest.raises(SystemExit): afd_experiment(call)
+    said = capsys.readouterr()
+    assert 'image-by-image' in said.err and 'to do' not in said.out
+    assert not (tmp_path/'runs').exists()
+    afd_experiment([*call, '--dry-run'])
+    todo = commands(capsys.readouterr().out, 'to do')
+    assert todo == ['afd_train', 'afd_evaluate', 'afd_evaluate']
+
+
+def test_records_go_beside_the_runs(tmp_path, capsys):
+    afd_experiment(['mnist-nt', '--runs', str(tmp_path), '--dry-run'])
+    said = capsys.readouterr().out
+    assert 'done' not in said and f'--record {tmp_path}/records' in said
 
 
 def test_a_record_of_another_training_is_refused(tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from afd_nb.results import over_seeds, read_record, read_results
+from afd_nb.results import over_seeds, read_record, read_results, yardstick
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = sorted([*(ROOT/'results').glob('*/*/seed*.json'),
@@ -17,7 +17,37 @@ def test_record_is_whole_and_in_its_place(path):
     assert path.parts[-3:-1] == (r['dataset'], r['method'])
     assert rec['seconds'] > 0 and rec['versions']['torch']
     assert len(rec['history']['valid_robust']) == r['epochs']
-    assert path.stat().st_size < 40_000 # Table A2 twice, and the checks
+    # Table A2 twice, and the checks; since schema 2 with all answers
+    assert path.stat().st_size < (40_000 if rec['schema'] == 1 else 150_000)
+    assert max(map(len, path.read_text().splitlines())) < 6000 # a line a row
+
+
+@pytest.mark.parametrize('path', [p for p in RECORDS if 'old' not in p.parts],
+                         ids=lambda p: '-'.join(p.parts[-3:]))
+def test_new_records_name_images_and_machine(path):
+    rec = read_record(path)
+    assert rec['schema'] == 2
+    for row in rec['evaluations']:
+        assert row['order'].startswith('shuffled-') and row['by_class']
+        made = rec['measured'][row['measured']]
+        assert made['threads'] > 0 and made['device']
+        assert {'afd_nb', 'torch', 'foolbox', 'advertorch', 'pyautoattack'
+                } <= set(made['versions'])
+        counts, = [c['counts'] for c in rec['class_counts'] if all(
+            c[k] == row[k] for k in ('split', 'order', 'n'))]
+        assert sum(counts) == row['n']
+        assert all(k <= of for k, of in zip(row['by_class'], counts))
+
+
+def test_yardstick_of_older_records():
+    old = read_results(ROOT/'results'/'old', 'mnist/*/seed*.json')
+    t = yardstick(old)
+    assert set(t.order) == {'as filed'} and not t.answers.any()
+    assert (t.gap >= 0).all() and len(t) == len(old)
+    worst = t[(t.attack == 'autoattack') & (t.norm == 'linf')]
+    assert not worst.weak.any()
+    l2 = t[(t.attack == 'pgd-l2') & (t.eps == 2) & (t.method == 'afd')]
+    assert l2.weak.any() # AutoAttack leaves 2.5 % where this leaves 86.5
 
 
 def test_afd_on_mnist_three_seeds():
