@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'NARROW', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'OVER_TRAINING', 'BETAS', 'STRENGTHS', 'RATES_OF',
-           'MATCHING', 'VARIANTS', 'RATES', 'CHOSEN', 'GROUPS', 'QUESTIONS', 'YARDSTICK', 'QUICK', 'Experiment',
+           'MATCHING', 'VARIANTS', 'RATES', 'CHOSEN', 'GROUPS', 'QUESTIONS', 'QUICK', 'YARDSTICK', 'Experiment',
            'all_experiments', 'find_experiments', 'Step', 'recipe_argv', 'beyond', 'only_a_choice', 'questions_to',
            'asked', 'answered', 'training', 'plan', 'choices', 'afd_experiment']
 
@@ -196,17 +196,25 @@ QUESTIONS = { # to afd_evaluate
                   '--restarts', '3'), ('autoattack', '--eps', '0', '.3')],
     'first': [('table-a2', 'table-a2-scaled')], # of the first seed
     'named': [('table-a3', '--n', '100')]} # as many as in the paper
-def beyond(linf, l2, l1)->list: # of flags of afd_evaluate
-    "AutoAttack beyond the eps of training, in L2 and in L1."
-    return [('autoattack', '--norm', norm, '--eps', *eps) for norm, eps in
-            (('linf', linf), ('l2', ('0', l2)), ('l1', ('0', l1)))]
-YARDSTICK = {'mnist': beyond(('.35', '.4'), '2', '10'), # of `grids_of`
-             'cifar': beyond(('.047', '.062'), '.5', '12')}
 QUICK = {'choice': [('pgd', '--steps', '5', '--split', 'valid')],
          'every': [('pgd', '--steps', '5')],
          'strength': [('pgd', '--eps', '0', '.3', '--steps', '5')],
          'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
 
+# %% ../nbs/39_experiments.ipynb #de312373
+def beyond(
+    linf:tuple, # radii above the eps of training, as flags have them
+    l2:str,     # a radius in L2
+    l1:str,     # and in L1
+)->list: # of flags of afd_evaluate
+    "AutoAttack beyond the eps of training, in L2 and in L1."
+    return [('autoattack', '--norm', norm, '--eps', *eps) for norm, eps in
+            (('linf', linf), ('l2', ('0', l2)), ('l1', ('0', l1)))]
+
+YARDSTICK = {'mnist': beyond(('.35', '.4'), '2', '10'), # of `grids_of`
+             'cifar': beyond(('.047', '.062'), '.5', '12')}
+
+# %% ../nbs/39_experiments.ipynb #71ca6b2c
 def only_a_choice(e)->bool: # e: an Experiment
     "A setting that was not chosen: no test image has seen it."
     return e.where in (RATES_OF, MATCHING) and e.name != CHOSEN

@@ -99,11 +99,15 @@ def all_rows(records:list)->pd.DataFrame: # a row per run, attack, eps
     low, high = wilson(df.right.to_numpy(float), df.n.to_numpy(float))
     return yardstick(df.assign(accuracy=df.right/df.n, low=low, high=high))
 
-def of_training(rec:dict)->dict:
+def of_training(
+    rec:dict, # a record
+)->dict: # data set, method, seed
     "Which training a record is of."
     return {k: rec['recipe'][k] for k in ('dataset', 'method', 'seed')}
 
-def one_row(e:dict)->dict: # of a record, of either form
+def one_row(
+    e:dict, # a row of a record, of either form
+)->dict:
     "What the tables need of an evaluation."
     return dict({k: e[k] for k in ('attack', 'norm', 'split', 'n', 'eps',
                                    'right', 'ceiling')},
@@ -136,8 +140,11 @@ def headline(rec:dict)->dict: # of rows of its evaluations, or None
                 clean=lowest(None, n, eps=0), pgd=lowest('pgd', n),
                 lowest=lowest_right(rec, n))
 
-def lowest_right(rec:dict, n:int)->int: # images; None: nothing attacked
-    "The yardstick at the eps of the recipe, on the first n test images."
+def lowest_right(
+    rec:dict, # a record
+    n:int,    # test images, from the front
+)->int: # images; None: nothing was attacked
+    "The yardstick at the eps of the recipe, on its first n images."
     r, df = rec['recipe'], all_rows([rec])
     df = df[(df.split == 'test') & (df.norm == r['norm'])
             & (df.eps == r['eps']) & (df.n == n)]
