@@ -21,7 +21,8 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from .attack_zoo import Attack, PaperAttack, attack as get_attack
+from .attack_zoo import (OWN, Attack, PaperAttack,
+                               attack as get_attack)
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
                          check_number, check_whole, frozen, method_style,
@@ -253,7 +254,7 @@ def evaluate(
                      library=made_by(a.library), seed=a.seed,
                      settings=repr(sorted(a.settings.items())),
                      epsilons=epsilons, batch_size=size,
-                     envelope=envelope, rests=True, starts='by image',
+                     envelope=envelope, rests=True, starts='by image, 2',
                      folded=a.name not in UNFOLDED)
         if a.kind != 'fixed-budget': del about['epsilons']
         s = Store(store, a, about)
