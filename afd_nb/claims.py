@@ -120,9 +120,9 @@ class Records:
 
     def table(self,
         name:str, # below the data set's folder
-        dataset:str='mnist',
+        dataset:str='mnist', # a folder
     )->pd.DataFrame: # None: there is none
-        "A table of `afd_analyse` or `afd_transfer`, with later seeds' rows."
+        "A table of `afd_analyse` or `afd_transfer`, with later seeds."
         file = self.home/dataset/name
         if not file.exists(): return None
         t, more = pd.read_csv(file), file.parent/'seeds'/file.name
@@ -131,12 +131,12 @@ class Records:
 
 # %% ../nbs/48_claims.ipynb #21a972fa
 def recorded_rows(
-    records:Records,
+    records:Records, # of one form
     who:str,    # a method, or method/variant
     attack:str, # its name; 'clean': any, at eps 0
     norm:str,   # of the attack
     eps:float,  # or None: all
-    dataset:str='mnist',
+    dataset:str='mnist', # a folder
 )->pd.DataFrame: # a row a training and eps, on the most images
     "What an attack left of a method's trainings."
     t, (method, _, variant) = records.of(dataset), who.partition('/')
@@ -144,8 +144,9 @@ def recorded_rows(
     if variant == 'chosen': return chosen_rows(records, attack, norm, eps)
     t = t[(t.method == method) & (t.run == variant + '-'*bool(variant)
                                   + 'seed' + t.seed.astype(str))]
-    if attack == 'clean': t = t[t.eps == 0].sort_values('n').drop_duplicates(
-        'run', keep='last')
+    if attack == 'clean':
+        t = t[t.eps == 0].sort_values('n').drop_duplicates('run',
+                                                           keep='last')
     else: t = as_in_paper(t[(t.attack == attack) & (t.norm == norm)])
     if eps is not None: t = t[(t.eps - eps).abs() < 1e-9]
     t = t[t.n == t.n.max()]
@@ -170,7 +171,12 @@ def as_in_paper(
                       if k != 'seed'} == want
     return t[t.settings.map(same)]
 
-def chosen_rows(records, attack, norm, eps): # as of `recorded_rows`
+def chosen_rows(
+    records, # of one form
+    attack, # its name
+    norm, # of the attack
+    eps, # radius in pixel units
+): # as of `recorded_rows`
     "The AFD that seed 0's held-out images choose: its other seeds."
     held = read_results(records.home, 'mnist/afd/*.json', 'valid')
     if not len(held) or not (held.attack == 'autoattack').any():
@@ -183,8 +189,12 @@ def chosen_rows(records, attack, norm, eps): # as of `recorded_rows`
 
 # %% ../nbs/48_claims.ipynb #8df3d65e
 def under(
-    records:Records, who:str, attack:str, norm:str='linf', eps=0.,
-    dataset:str='mnist',
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # its name
+    norm:str='linf', # of the attack
+    eps=0., # radius in pixel units
+    dataset:str='mnist', # a folder
 )->Side: # None: not run
     "What an attack leaves of a method: `afd under pgd linf 0.3`."
     t = recorded_rows(records, who, attack, norm, float(eps), dataset)
@@ -200,14 +210,22 @@ def answers_of(
     if (kept == '').any(): return 100*t.accuracy.to_numpy()
     return np.stack([unpack_answers(v, n) for v, n in zip(kept, t.n)])
 
-def clean(records:Records, who:str, dataset:str='mnist')->Side:
+def clean(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    dataset:str='mnist', # a folder
+)->Side:
     "What is right without an attack: `afd clean`."
     return under(records, who, 'clean', dataset=dataset)
 
 # %% ../nbs/48_claims.ipynb #2a87d16e
 def shown(
-    records:Records, who:str, attack:str, of:str, source:str,
-    dataset:str='mnist',
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # its name
+    of:str, # the word 'of'
+    source:str, # the method that it was made on
+    dataset:str='mnist', # a folder
 )->Side: # None: not run
     "Right under perturbations of another: `afd shown fgsm of nt`."
     t = records.table('transfer.csv', dataset)
@@ -218,8 +236,11 @@ def shown(
                 source=f'{dataset}/transfer.csv')
 
 def gap(
-    records:Records, who:str, attack:str, stronger:str,
-    dataset:str='mnist',
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # its name
+    stronger:str, # the other attack, at Linf 0.3
+    dataset:str='mnist', # a folder
 )->Side: # None: not run
     "What the stronger attack takes beyond: `afd gap pgd autoattack`."
     a, b = (under(records, who, k, 'linf', .3, dataset)
@@ -227,19 +248,31 @@ def gap(
     if a is None or b is None: return None
     return Side(a.numbers - b.numbers, 'number', source=a.source)
 
-def spread(records:Records, who:str, *about, dataset:str='mnist')->Side:
+def spread(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    *about, # attack, norm, eps
+    dataset:str='mnist', # a folder
+)->Side:
     "The trainings' accuracies, for their spread: `afd spread pgd linf .3`."
     s = under(records, who, *about, dataset=dataset)
     return s and replace(s, values=s.numbers, kind='spread', rows=None)
 
-def seconds(records:Records, who:str, dataset:str='mnist')->Side:
+def seconds(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    dataset:str='mnist', # a folder
+)->Side:
     "log2 of the seconds of a training: `afd seconds`."
     s = clean(records, who, dataset)
     return s and Side(np.log2(s.rows.seconds), 'number', source=s.source)
 
 # %% ../nbs/48_claims.ipynb #2f78d8a9
 def area(
-    records:Records, who:str, attack:str, dataset:str='mnist',
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # its name
+    dataset:str='mnist', # a folder
 )->Side: # None: not run
     "Table 2's area under accuracy against eps, in percent: `afd area mim`."
     row, = (r for r in paper_attacks('mnist') if r.name == attack)
@@ -254,10 +287,15 @@ def area(
                 f'{dataset}/{who}/*.json', (eps, each))
 
 # %% ../nbs/48_claims.ipynb #6490cb04
-def measured(records:Records, who:str, what:str)->Side:
+def measured(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    what:str, # of `MEASURES`, or fall
+)->Side:
     "A number a training, of an analysis: `afd measured dims`."
-    name = dict(dims='dimensions', units='dimensions', fresh='discriminator',
-                gradient='gradients', flatter='gradients').get(what, what)
+    name = dict(dims='dimensions', units='dimensions',
+                fresh='discriminator', gradient='gradients',
+                flatter='gradients').get(what, what)
     if what == 'fall': return fall(records, who)
     t = records.table(f'analyses/{name}.csv')
     if t is None: return None
@@ -266,7 +304,9 @@ def measured(records:Records, who:str, what:str)->Side:
     return Side(v.to_numpy(float), 'number',
                 source=f'mnist/analyses/{name}.csv') if len(v) else None
 
-def flatter(t:pd.DataFrame)->pd.Series: # percent, by training
+def flatter(
+    t:pd.DataFrame, # of `gradient_table`
+)->pd.Series: # percent, by training
     "The share of likelihoods of other classes that are flatter than AT's."
     cells = t[t.target != t.likelihood].pivot(
         index=['target', 'likelihood'], columns='method', values='mean')
@@ -286,7 +326,9 @@ MEASURES = { # table of an analysis -> a number a training
 
 # %% ../nbs/48_claims.ipynb #dbc55316
 def fall(
-    records:Records, who:str, dataset:str='mnist',
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    dataset:str='mnist', # a folder
 )->Side: # points, a training each; None: not run
     "Da's accuracy in the first quarter of the epochs, less the last's."
     found = []
@@ -299,7 +341,12 @@ def fall(
                 ) if found else None
 
 # %% ../nbs/48_claims.ipynb #6d15e92f
-def epoch(records:Records, who:str, attack:str, which:str)->Side:
+def epoch(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # of Table A2
+    which:str, # last or half
+)->Side:
     "Accuracy at the last epoch, or half of it: `afd epoch cw half`."
     t = records.table('analyses/over_training.csv')
     if t is None: return None
@@ -307,23 +354,38 @@ def epoch(records:Records, who:str, attack:str, which:str)->Side:
     at = t.epoch.max() if which == 'last' else t.epoch.max()//2
     return of_table(t[t.epoch == at], 'seed0', 'over_training')
 
-def trained(records:Records, who:str, attack:str, norm:str, eps)->Side:
+def trained(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # its name
+    norm:str, # of the attack
+    eps, # radius in pixel units
+)->Side:
     "By the attack of training: `afd/steps5 trained cw l2 1`."
     t, variant = records.table('analyses/training_strength.csv'), who[4:]
     if t is None: return None
-    strength = {'': (.3, 10), 'eps0.2': (.2, 10), 'steps5': (.3, 5)}[variant]
+    strength = {'': (.3, 10), 'eps0.2': (.2, 10),
+                'steps5': (.3, 5)}[variant]
     t = t[(t.attack == attack) & (t.norm == norm) & (t.eps == float(eps))
           & (t.eps_train == strength[0]) & (t.steps_train == strength[1])]
     return of_table(t, variant + '-'*bool(variant) + 'seed0',
                     'training_strength')
 
-def of_table(t, run, name)->Side: # t: rows of `tidy`
+def of_table(
+    t, # of one training, of `tidy`
+    run, # the training
+    name, # the analysis
+)->Side: # t: rows of `tidy`
     "Rows of an analysis as a side, of one training."
     t = t.assign(run=run, method='afd')
     return Side(100*t.accuracy.to_numpy(), 'share', int(t.n.iloc[0]), t,
                 f'mnist/analyses/{name}.csv') if len(t) else None
 
-def images(records:Records, who:str, what:str)->Side:
+def images(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    what:str, # an analysis
+)->Side:
     "A number an image, of one network: `afd images sensitivity`."
     t = records.table(f'analyses/{what}.csv')
     if t is None: return None
@@ -331,7 +393,11 @@ def images(records:Records, who:str, what:str)->Side:
     return Side(t[what].to_numpy(), 'image', len(t),
                 source=f'mnist/analyses/{what}.csv') if len(t) else None
 
-def angle(records:Records, who:str, attack:str)->Side:
+def angle(
+    records:Records, # of one form
+    who:str, # a method, or method/variant
+    attack:str, # its name
+)->Side:
     "The angle to PGD's push, an image each: `afd angle ddn`."
     t = records.table('analyses/angles.csv')
     if t is None: return None
@@ -345,7 +411,7 @@ VERBS = {f.__name__: f for f in (under, clean, shown, gap, spread, seconds,
                                  angle)}
 
 def read_side(
-    records:Records,
+    records:Records, # of one form
     words:str, # a side of a claim, or a number
     scope:str='MNIST', # of the claim
 ): # a Side; a float; None: not run
@@ -359,7 +425,8 @@ def read_side(
     who, *rest = words.split()
     if not rest: return float(who)
     if not scope.startswith('MNIST'):
-        return VERBS[rest[0]](records, who, *rest[1:], dataset=FOLDERS[scope])
+        return VERBS[rest[0]](records, who, *rest[1:],
+                              dataset=FOLDERS[scope])
     return VERBS[rest[0]](records, who, *rest[1:])
 
 FOLDERS = {'CIFAR-10': 'cifar10', 'CIFAR-100': 'cifar100'}

@@ -35,7 +35,10 @@ def difference(
     if a.kind == 'share': return of_shares(a, b)
     return compare(a.numbers, b.numbers)
 
-def of_shares(a:Side, b:Side)->Difference: # points
+def of_shares(
+    a:Side, # answers or shares
+    b:Side, # likewise
+)->Difference: # points
     "Of answers on the same images where both have them, else of shares."
     n = min(a.images, b.images)
     u, v = np.asarray(a.values), np.asarray(b.values)
@@ -73,7 +76,10 @@ def from_number(
     return Difference(float(v[0]), low, high, float(p), test='binomial',
                       **one)
 
-def of_spreads(a, b)->Difference: # log2 of the standard deviations' ratio
+def of_spreads(
+    a, # a number a training
+    b, # of the other method
+)->Difference: # log2 of the standard deviations' ratio
     """Fisher's test of two variances.
 
     Examples
@@ -93,7 +99,10 @@ def of_spreads(a, b)->Difference: # log2 of the standard deviations' ratio
                       test='Fisher', trainings=k)
 
 # %% ../nbs/49_judged_claims.ipynb #f0bb0d31
-def of_images(a, b)->Difference: # of one network each, the same images
+def of_images(
+    a, # a number an image
+    b, # of the other, on the same images
+)->Difference: # of one network each, the same images
     """The paired t-test over images, of two networks or two attacks.
 
     Examples
@@ -108,7 +117,10 @@ def of_images(a, b)->Difference: # of one network each, the same images
                       float(high), float(t.pvalue), 'one training',
                       'paired t', (1, 1), int(np.isfinite(d).sum()))
 
-def of_areas(a:Side, b:Side)->Difference: # percent, one training each
+def of_areas(
+    a:Side, # of one training
+    b:Side, # likewise
+)->Difference: # percent, one training each
     "Of answers, image by image; else with a bound on the error."
     (eps, u), (_, v) = a.curve, b.curve
     if u.dtype == v.dtype == bool: # the area of each image, then paired
@@ -121,7 +133,9 @@ def of_areas(a:Side, b:Side)->Difference: # percent, one training each
                       float(2*stats.norm.sf(abs(d)/se)), 'one training',
                       'bound', (1, 1), a.images, 2.8*se)
 
-def area_weights(eps)->np.ndarray: # (k,), their sum is 1
+def area_weights(
+    eps, # increasing (k,)
+)->np.ndarray: # (k,), their sum is 1
     """The weight of each eps in the trapezoids of an area.
 
     Examples
@@ -131,7 +145,11 @@ def area_weights(eps)->np.ndarray: # (k,), their sum is 1
     """
     return np.array([auc(eps, row) for row in np.eye(len(eps))])
 
-def area_error(eps, share, n)->float: # percent
+def area_error(
+    eps, # increasing (k,)
+    share, # accuracy at each eps, in [0, 1]
+    n, # how many images
+)->float: # percent
     "The standard error at most: as if the errors at all eps were one."
     return float(100*area_weights(eps) @ np.sqrt(share*(1 - share)/n))
 
@@ -144,7 +162,10 @@ def weakness(
     said = {row_weakness(t, r) for r in rows[rows.eps > 0].itertuples()}
     return next((k for k in ('too weak', 'not checked') if k in said), '')
 
-def row_weakness(t, r)->str: # r: a row
+def row_weakness(
+    t, # all that is on record of the data set
+    r, # a row
+)->str: # r: a row
     "Held against all that is on record of the same network and norm."
     if r.attack == 'autoattack': return ''
     mine = t[(t.method == r.method) & (t.run == r.run) & (t.norm == r.norm)
@@ -160,7 +181,7 @@ def row_weakness(t, r)->str: # r: a row
 @dataclass(frozen=True)
 class Reading:
     "What the records of one form say of a claim."
-    a:Side
+    a:Side            # what the claim is about
     b:object          # a Side, or a number
     d:Difference      # a - b
     weak:str = ''     # of `weakness`
@@ -172,7 +193,7 @@ class Reading:
         return min(self.a.trainings, getattr(self.b, 'trainings', 99))
 
 def read_claim(
-    c:Claim,
+    c:Claim, # the claim
     records:Records, # of one form
 )->Reading: # None: not run
     "Both sides, their difference, and whether the attack can carry it."
@@ -257,7 +278,7 @@ def size_of(
 LABELS = dict(nt='NT', at='AT', trades='TRADES', rm='RM', afd='AFD')
 
 def side_names(
-    c:Claim,
+    c:Claim, # the claim
 )->tuple: # of two words
     """What the two sides are called beside their numbers.
 
@@ -282,14 +303,21 @@ def side_names(
 
 BOXES = dict(under='white-box', shown='black-box')
 
-def numbers_of(c:Claim, a, b)->str: # 'AFD 74.5, AT 83.4'
+def numbers_of(
+    c:Claim, # the claim
+    a, # a Side or a number
+    b, # likewise
+)->str: # 'AFD 74.5, AT 83.4'
     "Two numbers with the names of their sides."
     show = lambda v: f'{v:g}' if isinstance(v, float) else str(v)
     return ', '.join(f'{n} {show(v)}'.strip() for n, v in
                      zip(side_names(c), (a, b)))
 
 # %% ../nbs/49_judged_claims.ipynb #ddcdb564
-def written(d:Difference, unit:str='points')->str:
+def written(
+    d:Difference, # of `difference`
+    unit:str='points', # of the claim
+)->str:
     """A difference with its interval; the test stands in a column.
 
     Examples
@@ -308,7 +336,13 @@ def written(d:Difference, unit:str='points')->str:
                    f', {a} and {b} trainings')
 
 # %% ../nbs/49_judged_claims.ipynb #eb31f2c4
-def row_of(c:Claim, r, beside, p, said)->dict: # of Reading or None
+def row_of(
+    c:Claim, # the claim
+    r, # what is read of it; None: not run
+    beside, # of the other form, or None
+    p, # adjusted; None: not tested
+    said, # verdict
+)->dict: # of Reading or None
     "A row of the table."
     paper = ('' if math.isnan(c.paper_a) else
              numbers_of(c, c.paper_a, c.paper_b))
@@ -351,7 +385,10 @@ def judge_claims(
     return pd.DataFrame([row_of(c, *pair, p.get(c.key), said[c.key])
                          for c, pair in zip(claims, pairs)])
 
-def holm_by_table(claims, readings)->dict: # key -> adjusted p
+def holm_by_table(
+    claims, # of Claim
+    readings, # of Reading or None, one a claim
+)->dict: # key -> adjusted p
     "Only what an attack can carry is one of the tests of a table."
     t = pd.DataFrame([(c.table, c.key, r.d.p) for c, r in
                       zip(claims, readings) if r and not r.weak],
@@ -359,7 +396,12 @@ def holm_by_table(claims, readings)->dict: # key -> adjusted p
     return {k: float(v) for _, g in t.groupby('table')
             for k, v in zip(g.key, holm(g.p.to_numpy()))}
 
-def verdict_on(c:Claim, r:Reading, p, said)->str: # of VERDICTS
+def verdict_on(
+    c:Claim, # the claim
+    r:Reading, # what is read of it; None: not run
+    p, # adjusted; None: not tested
+    said, # the verdicts on those before it, by key
+)->str: # of VERDICTS
     "One claim; `said` has the verdicts on those before it."
     if r is None: return 'not run'
     if c.premise and said[c.premise] != RIGHT: return 'premise not met'
@@ -398,9 +440,9 @@ def in_sentences(
         f'{len(one)} were seen in one training a method only, '
         f'{len(of(ONE[RIGHT]))} as claimed and {len(of(ONE[WRONG]))} the '
         f"other way; {len(of('undecided'))} are undecided and "
-        f"{len(of('not run'))} have no record. Where a difference was found "
-        f'and the paper has a number for it ({len(size)} rows), its size is '
-        f'the claimed one in {same}.')
+        f"{len(of('not run'))} have no record. Where a difference was "
+        f'found and the paper has a number for it ({len(size)} rows), its '
+        f'size is the claimed one in {same}.')
 
 # %% ../nbs/49_judged_claims.ipynb #77eb15af
 COLORS = {RIGHT: '#4477AA', WRONG: '#EE6677', 'equivalent': '#228833',
@@ -437,7 +479,10 @@ def plot_claims(
     legend_of_claims(ax, {*t.verdict})
     return ax
 
-def legend_of_claims(ax, said):
+def legend_of_claims(
+    ax, # of `plot_claims`
+    said, # the verdicts that are there
+):
     "A mark for each verdict that is there, and for the paper's size."
     from matplotlib.lines import Line2D
     marks = [Line2D([], [], marker='o', ls='-', ms=4.5, color=c, label=k,
