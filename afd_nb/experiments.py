@@ -108,6 +108,8 @@ def all_experiments()->dict: # name -> Experiment
     found += [Experiment('mnist', 'rm', f'{on}-beta{b}', MATCHING,
                          dict(rm_attack=on, beta=b))
               for on in ('loss', 'features') for b in (.01, .03, .1, .3)]
+    found.append(Experiment('mnist', 'trades', 'joint', 'later variant',
+                            dict(beta=3., joint_batch=True)))
     return {e.name: e for e in found}
 
 # %% ../nbs/39_experiments.ipynb #9927b6c5
