@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'Difference', 'p_text', 'judge', 'mcnemar', 'tango', 'capped_df', 'worst_rate', 'safe_level', 'variances',
-           'half_width', 'p_value', 'compare', 'holm']
+           'half_width', 'p_value', 'detectable', 'compare', 'holm', 'image_areas', 'compare_areas', 'area_interval']
 
-# %% ../nbs/16_statistics.ipynb #9718030d
+# %% ../nbs/16_statistics.ipynb #6f2c816f
 import math
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,7 +19,7 @@ from scipy.stats import binomtest, chi2
 
 from .core import check_number, check_whole
 
-# %% ../nbs/16_statistics.ipynb #b70066ce
+# %% ../nbs/16_statistics.ipynb #52ae98b9
 MARGIN = 2. # points: a smaller difference is of no interest
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def p_text(
     if p < .001: return 'p < .001'
     return 'p ' + f'{p:.{2 if p >= .01 else 3}f}'.lstrip('0')
 
-# %% ../nbs/16_statistics.ipynb #ceda2540
+# %% ../nbs/16_statistics.ipynb #dd5e214e
 def judge(
     d:Difference, # of `compare`
     *, margin:float=MARGIN, # of equivalence, in the unit of d
@@ -82,7 +82,7 @@ def judge(
     if p >= alpha: return 'undecided'
     return 'above' if d.value > 0 else 'below'
 
-# %% ../nbs/16_statistics.ipynb #9b0b73e7
+# %% ../nbs/16_statistics.ipynb #23670105
 def mcnemar(
     b:int, # images that the first alone has right
     c:int, # images that the second alone has right
@@ -97,7 +97,7 @@ def mcnemar(
     b, c = check_whole('b', b, 0), check_whole('c', c, 0)
     return float(binomtest(int(b), int(b + c)).pvalue) if b + c else 1.
 
-# %% ../nbs/16_statistics.ipynb #3a283a5c
+# %% ../nbs/16_statistics.ipynb #ba824d11
 def tango(
     b:int, # images that the first alone has right
     c:int, # images that the second alone has right
@@ -109,7 +109,7 @@ def tango(
     Examples
     --------
     >>> [round(v, 3) for v in tango(10, 2, 100)]
-    [0.014, 0.157]
+    [0.014, 0.158]
     """
     check_whole('n', n, 1)
     for k, v in dict(b=b, c=c).items(): check_whole(k, v, 0, high=n)
@@ -119,18 +119,18 @@ def tango(
     high = tango_end(b, c, n, z2)
     return -tango_end(c, b, n, z2), high
 
-# %% ../nbs/16_statistics.ipynb #a9150abf
+# %% ../nbs/16_statistics.ipynb #0e94b955
 def tango_end(b, c, n, z2)->float:
     "The upper end: where the score test's statistic reaches z2."
     def excess(d):
         B, C = (2*n - b + c)*d - b - c, -c*d*(1 - d)
-        q = (math.sqrt(B*B - 8*n*C) - B)/(4*n)
+        q = (math.sqrt(max(B*B - 8*n*C, 0)) - B)/(4*n)
         return (b - c - n*d)**2 - z2*n*(2*q + d*(1 - d))
     if b == n: return 1.
     if b == c == 0: return float(z2/(n + z2))
-    return float(brentq(excess, (b - c)/n, 1))
+    return float(brentq(excess, (b - c)/n + 1e-9, 1))
 
-# %% ../nbs/16_statistics.ipynb #f2a6b2cb
+# %% ../nbs/16_statistics.ipynb #6686119d
 def capped_df(
     wa, # variance of a's mean over trainings, any shape
     wb, # of b's
@@ -142,7 +142,7 @@ def capped_df(
     Examples
     --------
     >>> [float(capped_df(1., w, 3, 10)) for w in (0., 1.)]
-    [2.0, 3.272727272727273]
+    [2.0, 4.0]
     """
     wa, wb = np.asarray(wa, float), np.asarray(wb, float)
     under, most = wa**2/(ka - 1) + wb**2/(kb - 1), 2.*(min(ka, kb) - 1)
@@ -150,7 +150,7 @@ def capped_df(
                    out=np.full(np.shape(under), most))
     return np.minimum(df, most)
 
-# %% ../nbs/16_statistics.ipynb #0e7c1d6a
+# %% ../nbs/16_statistics.ipynb #99dcb856
 @lru_cache
 def estimates(ka, kb):
     "Estimated variances at 49 true ratios, and their probabilities."
@@ -161,7 +161,7 @@ def estimates(ka, kb):
     weight = 2.5*weight*u**4
     return share*x[:, None], (1 - share)*y, weight[:, None]*weight
 
-# %% ../nbs/16_statistics.ipynb #73c76304
+# %% ../nbs/16_statistics.ipynb #cadb4e80
 def worst_rate(
     nominal:float, # level at which Welch's test is made
     ka:int, # trainings of a, two or more
@@ -179,7 +179,7 @@ def worst_rate(
     rate = 2*ndtr(-t*np.sqrt(wa + wb))
     return float((rate*weight).sum((1, 2)).max())
 
-# %% ../nbs/16_statistics.ipynb #dba942c7
+# %% ../nbs/16_statistics.ipynb #2b01c8d7
 @lru_cache
 def levels(ka, kb)->PchipInterpolator:
     "log of the nominal level by log of the worst rate."
@@ -187,7 +187,7 @@ def levels(ka, kb)->PchipInterpolator:
     rate = [worst_rate(v, ka, kb) for v in nominal[:-1]] + [1.]
     return PchipInterpolator(np.log(rate), np.log(nominal))
 
-# %% ../nbs/16_statistics.ipynb #06acb3d8
+# %% ../nbs/16_statistics.ipynb #8d1bb914
 def safe_level(
     alpha:float, # false-verdict rate that is allowed
     ka:int, # trainings of a, two or more
@@ -198,12 +198,12 @@ def safe_level(
     Examples
     --------
     >>> [round(safe_level(.05, k, k), 3) for k in (2, 3, 5, 10)]
-    [0.038, 0.042, 0.047, 0.049]
+    [0.036, 0.041, 0.046, 0.049]
     """
     f = levels(*sorted((ka, kb)))
     return float(np.exp(f(max(math.log(alpha), f.x[0]))))
 
-# %% ../nbs/16_statistics.ipynb #0f64ffa8
+# %% ../nbs/16_statistics.ipynb #61645147
 def variances(
     a, # answers (trainings, images) in [0, 1]
     b, # of the other method, on the same images
@@ -225,7 +225,7 @@ def variances(
     d = a.mean(0) - b.mean(0)
     return *parts, (max(d.var() - own, 0.) + 2*100**2/n)/n
 
-# %% ../nbs/16_statistics.ipynb #6e4ac895
+# %% ../nbs/16_statistics.ipynb #2e0a6099
 def half_width(
     alpha:float, # 1 - confidence
     wa, # variance of a's mean over trainings, any shape
@@ -265,7 +265,34 @@ def p_value(
     if excess(math.log(least)) <= 0: return least
     return math.exp(brentq(excess, math.log(least), 0))
 
-# %% ../nbs/16_statistics.ipynb #15b886b4
+# %% ../nbs/16_statistics.ipynb #be6c9d72
+def detectable(
+    alpha:float, # 1 - confidence
+    wa:float, # variance of a's mean over trainings
+    wb:float, # of b's
+    images:float=0., # the images' part
+    ka:int=1, # trainings of a; one: images are the only part
+    kb:int=1, # of b
+    power:float=.8, # chance to find it
+)->float:
+    """The difference that is found with the given power.
+
+    Examples
+    --------
+    >>> round(detectable(.05, 0., 0., 1.), 2) # 1.96 + .84
+    2.8
+    """
+    u, weight = np.polynomial.legendre.leggauss(24)
+    se, many = math.sqrt(wa + wb + images), min(ka, kb) > 1
+    x, y = (chi2.ppf((u + 1)/2, k - 1)/(k - 1) if many else np.ones(24)
+            for k in (ka, kb)) # estimates of a variance of 1
+    half = half_width(alpha, wa*x[:, None], wb*y, images, ka, kb)
+    weight = weight[:, None]*weight/4
+    if se == 0: return 0.
+    lacks = lambda d: (ndtr((d - half)/se)*weight).sum() - power
+    return float(brentq(lacks, 0, half.max() + 5*se))
+
+# %% ../nbs/16_statistics.ipynb #555df292
 def compare(
     a, # answers (trainings, images), bool; or a number a training
     b, # of the other method; answers on the same images
@@ -290,7 +317,7 @@ def compare(
         return two_networks(a[0], b[0], alpha)
     return of_answers(a, b, alpha)
 
-# %% ../nbs/16_statistics.ipynb #a367057f
+# %% ../nbs/16_statistics.ipynb #c103e2c2
 def checked(x, images)->np.ndarray:
     "Answers or numbers of a method; ValueError says what is wrong."
     x = np.asarray(x)
@@ -310,7 +337,7 @@ def checked(x, images)->np.ndarray:
     for v in x: check_number('number', v, least, high=top)
     return x.astype(float)
 
-# %% ../nbs/16_statistics.ipynb #0b62c23a
+# %% ../nbs/16_statistics.ipynb #6f9a57ef
 def of_answers(a, b, alpha)->Difference:
     "Trainings and images crossed; with one training images alone."
     k, n = (len(a), len(b)), a.shape[1]
@@ -325,14 +352,13 @@ def difference(value, parts, k, n, alpha, test, most)->Difference:
     half = partial(half_width, wa=parts[0], wb=parts[1], images=parts[2],
                    ka=k[0], kb=k[1])
     h, many = float(half(alpha)), min(k) > 1
-    df = float(capped_df(*parts[:2], *k)) if many else 1e6
     least = math.exp(levels(*sorted(k)).x[0]) if many else 1e-9
     return Difference(
         value, max(value - h, -most), min(value + h, most),
         p_value(value, half, least), 'trainings' if many else 'one training',
-        test, k, n, h + float(stdtrit(df, .8))*math.sqrt(sum(parts)))
+        test, k, n, detectable(alpha, *parts, *k))
 
-# %% ../nbs/16_statistics.ipynb #0f3c7466
+# %% ../nbs/16_statistics.ipynb #10abad20
 def two_networks(a, b, alpha)->Difference:
     "One training each, answers (images,) on the same images."
     n, ab, ba = len(a), int((a & ~b).sum()), int((b & ~a).sum())
@@ -351,7 +377,7 @@ def of_numbers(a, b, images, alpha)->Difference:
     return difference(value, parts, k, images, alpha, 'Welch',
                       math.inf if images is None else 100.)
 
-# %% ../nbs/16_statistics.ipynb #ee530ef2
+# %% ../nbs/16_statistics.ipynb #6dc3f207
 def newcombe(value, a, b, images, alpha)->Difference:
     "One training on a side, no answers: two shares of images."
     k = len(a), len(b)
@@ -371,7 +397,7 @@ def newcombe(value, a, b, images, alpha)->Difference:
     return Difference(value, low, high, p, 'one training', 'Newcombe', k,
                       images, power*(high - low)/2)
 
-# %% ../nbs/16_statistics.ipynb #4880ae79
+# %% ../nbs/16_statistics.ipynb #e2198d8e
 def holm(
     p, # p-values (n,)
 )->np.ndarray: # in the order given, at most 1
@@ -384,6 +410,74 @@ def holm(
     """
     p = np.asarray(p, float)
     for v in p: check_number('p', v, 0, high=1)
-    if not len(p): return p
-    from statsmodels.stats.multitest import multipletests
-    return multipletests(p, method='holm')[1]
+    order, out = p.argsort(), np.empty_like(p)
+    out[order] = np.maximum.accumulate(
+        p[order]*np.arange(len(p), 0, -1)).clip(max=1)
+    return out
+
+# %% ../nbs/16_statistics.ipynb #3a3d4f91
+def image_areas(
+    robust,   # bool (trainings, images, eps): still right?
+    epsilons, # rising
+)->np.ndarray: # (trainings, images) in [0, 1]
+    """Each image's area under its own curve.
+
+    Examples
+    --------
+    >>> r = np.array([[[True, True, False]]]) # .1 + .2/2 of .3
+    >>> image_areas(r, [0, .1, .3]).round(3).tolist()
+    [[0.667]]
+    """
+    e, r = np.asarray(epsilons, float), np.asarray(robust)
+    if r.ndim != 3 or e.shape != r.shape[2:] or len(e) < 2 or (
+            np.diff(e) <= 0).any():
+        raise ValueError(f'answers {r.shape}, epsilons {e.shape}: need '
+                         '(trainings, images, eps), eps rising')
+    return np.trapezoid(r.astype(float), e)/(e[-1] - e[0])
+
+def compare_areas(
+    a, # bool (trainings, images, eps): still right?
+    b, # of the other method, on the same images
+    epsilons, # rising
+    *, confidence:float=.95, # of the interval
+)->Difference: # of the areas in points
+    """The difference of two areas of Table 2.
+
+    Examples
+    --------
+    >>> a = np.arange(100)[:, None] < [90, 50]
+    >>> b = np.arange(100)[:, None] < [90, 40]
+    >>> print(compare_areas([a], [b], [0, .3])) # (50 - 40)/2
+    5.0 [1.0, 9.0], p .01, one training
+    """
+    return compare(*(image_areas(x, epsilons) for x in (a, b)),
+                   confidence=confidence)
+
+# %% ../nbs/16_statistics.ipynb #cef7663a
+def area_interval(
+    robust,   # bool (trainings, images, eps): still right?
+    epsilons, # rising
+    *, confidence:float=.95, # of the interval
+    times:int=2000, # bootstrap samples
+    seed:int=0,     # of their draws
+)->tuple: # (mean, low, high) in percent
+    """Table 2's area, bootstrapped over trainings and images together.
+
+    Examples
+    --------
+    >>> r = np.arange(100)[:, None] < [90, 50]
+    >>> [round(v) for v in area_interval([r], [0, .3])]
+    [70, 63, 77]
+    """
+    check_number('confidence', confidence, 0, above=True, high=.999999)
+    area, rng = image_areas(robust, epsilons), np.random.default_rng(seed)
+    (k, n), p = area.shape, (1 + confidence)/2
+    images = rng.multinomial(n, np.full(n, 1/n), times)/n # (times, n)
+    weight = np.full((times, k), 1/k)
+    if k > 1:
+        wider = stdtrit(k - 1, p)/ndtri(p)*math.sqrt(k/(k - 1))
+        drawn = rng.multinomial(k, weight[0], times)/k
+        weight = weight + wider*(drawn - weight)
+    means = 100*((images @ area.T)*weight).sum(1)
+    ends = np.quantile(means, [1 - p, p]).clip(0, 100)
+    return 100*float(area.mean()), *(float(v) for v in ends)
