@@ -300,7 +300,7 @@ def grids_of(dataset:str)->str: # 'mnist' or 'cifar'
 
 def planned(a, t)->list: # of (Attack, epsilons)
     "What the flags ask for on one target."
-    from afd_nb.attack_zoo import (attack, attack_names, attack_norms,
+    from afd_nb.attack_zoo import (OWN, attack, attack_names, attack_norms,
                                    paper_attacks, strong_attacks)
     from afd_nb.core import check_choice
     kw = {k: v for k in ('steps', 'restarts')
@@ -317,8 +317,8 @@ def planned(a, t)->list: # of (Attack, epsilons)
             plan += [(attack(r.name, seed=a.seed, **r.settings),
                       r.epsilons) for r in rows]
             continue
-        check_choice('attack', name, ['pgd', *LISTS, *attack_names()])
-        norm = a.norm or (t.norm if name == 'pgd' or t.norm in
+        check_choice('attack', name, [*OWN, *LISTS, *attack_names()])
+        norm = a.norm or (t.norm if name in OWN or t.norm in
                           attack_norms(name) else None)
         one = attack(name, norm=norm, seed=a.seed, **kw)
         if not a.eps and one.norm != t.norm:

@@ -20,7 +20,8 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from .attack_zoo import Attack, PaperAttack, attack as get_attack
+from .attack_zoo import (OWN, Attack, PaperAttack,
+                               attack as get_attack)
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
                          check_number, check_whole, frozen, method_style,
@@ -232,7 +233,7 @@ def evaluate(
     """
     a, epsilons = check_evaluation(x, y, attack, epsilons, norm,
                                    batch_size, seed, settings)
-    if a.library == 'afd_nb' and a.name != 'pgd': store = None
+    if a.library == 'afd_nb' and a.name not in OWN: store = None
     with frozen(model), seeded(a.seed), ExitStack() as stack:
         seen = seen or look(model, x, y, batch_size)
         for flag in seen.flags: warnings.warn(flag)
@@ -241,7 +242,7 @@ def evaluate(
                      norm=a.norm, library=a.library, seed=a.seed,
                      settings=repr(sorted(a.settings.items())),
                      epsilons=epsilons, batch_size=size,
-                     envelope=envelope, rests=True, starts='by image',
+                     envelope=envelope, rests=True, starts='by image, 2',
                      folded=a.name not in UNFOLDED)
         if a.kind != 'fixed-budget': del about['epsilons']
         s = Store(store, a, about)

@@ -22,6 +22,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .attack_zoo import attack, check_model, logits_of
+from .attack_zoo import OWN
 from .attacks import NORMS, cross_entropy, pgd
 from .core import (check_choice, check_number, check_whole, frozen,
                          generator)
@@ -276,7 +277,7 @@ def takes_norm(
 )->bool:
     "Whether an attack must be told its norm."
     return not isinstance(name, str) or name in (
-        'pgd', 'fgsm', 'square', 'autoattack')
+        *OWN, 'fgsm', 'square', 'autoattack')
 
 # %% ../nbs/13_masking.ipynb #9e925854
 class Trials:

@@ -120,7 +120,6 @@ def complete(r:Recipe):
     for k in AT_LEAST_0: check_number(k, getattr(r, k), 0)
     check_number('average', r.average, 0, high=.99999)
     if r.beta is not None: check_number('beta', r.beta, 0)
-    if r.attack == 'apgd-ce': check_choice('norm', r.norm, ['linf', 'l2'])
     for m in r.milestones: check_whole('milestones', m, 0)
     check_whole('seed', r.seed, -2**62, high=2**62)
     if r.step_size is not None:
