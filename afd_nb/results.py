@@ -20,7 +20,7 @@ from . import __version__
 from .core import locked, read_signed, signed, world, write_text
 from .evaluation import Evaluation, too_weak, wilson
 from .kept import library_versions
-from .recipe import DEFAULTS, Recipe, from_json
+from .recipe import DEFAULTS, Recipe, from_dict, from_json
 from .training import Run, device_name, versions
 
 # %% ../nbs/30_results.ipynb #0ef1c3b7
@@ -173,7 +173,7 @@ def joined(
 )->dict:      # the new one, with what the old one has beside it
     "One record of two; FileExistsError if they do not go together."
     refuse_old_form(old, path)
-    if Recipe(**old['recipe']) != Recipe(**new['recipe']):
+    if from_dict(old['recipe']) != from_dict(new['recipe']):
         raise FileExistsError(f"{path} records another recipe; choose "
                               "another name")
     weights = {w for w in (old.get('weights'), new.get('weights')) if w}
