@@ -46,6 +46,7 @@ class Difference:
         return (f'{self.value:.1f} [{self.low:.1f}, {self.high:.1f}], '
                 f'{p_text(self.p)}, {who}')
 
+# %% ../nbs/16_statistics.ipynb #cd5ae498
 def p_text(
     p:float, # in [0, 1]
 )->str:
@@ -247,6 +248,7 @@ def half_width(
                      safe_level(alpha, ka, kb)/2)
     return np.sqrt(t**2*total + ndtri(alpha/2)**2*np.asarray(images))
 
+# %% ../nbs/16_statistics.ipynb #bed046e4
 def p_value(
     value:float, # the difference
     half,        # half width as a function of alpha
@@ -355,8 +357,8 @@ def difference(value, parts, k, n, alpha, test, most)->Difference:
     least = math.exp(levels(*sorted(k)).x[0]) if many else 1e-9
     return Difference(
         value, max(value - h, -most), min(value + h, most),
-        p_value(value, half, least), 'trainings' if many else 'one training',
-        test, k, n, detectable(alpha, *parts, *k))
+        p_value(value, half, least),
+        'trainings' if many else 'one training', test, k, n, detectable(alpha, *parts, *k))
 
 # %% ../nbs/16_statistics.ipynb #10abad20
 def two_networks(a, b, alpha)->Difference:
@@ -435,6 +437,7 @@ def image_areas(
                          '(trainings, images, eps), eps rising')
     return np.trapezoid(r.astype(float), e)/(e[-1] - e[0])
 
+# %% ../nbs/16_statistics.ipynb #7a03c01a
 def compare_areas(
     a, # bool (trainings, images, eps): still right?
     b, # of the other method, on the same images
@@ -448,7 +451,7 @@ def compare_areas(
     >>> a = np.arange(100)[:, None] < [90, 50]
     >>> b = np.arange(100)[:, None] < [90, 40]
     >>> print(compare_areas([a], [b], [0, .3])) # (50 - 40)/2
-    5.0 [1.0, 9.0], p .01, one training
+    5.0 [1.0, 9.0], p .02, one training
     """
     return compare(*(image_areas(x, epsilons) for x in (a, b)),
                    confidence=confidence)
@@ -467,7 +470,7 @@ def area_interval(
     --------
     >>> r = np.arange(100)[:, None] < [90, 50]
     >>> [round(v) for v in area_interval([r], [0, .3])]
-    [70, 63, 77]
+    [70, 64, 76]
     """
     check_number('confidence', confidence, 0, above=True, high=.999999)
     area, rng = image_areas(robust, epsilons), np.random.default_rng(seed)
