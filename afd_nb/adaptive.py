@@ -6,7 +6,7 @@
 __all__ = ['NAMED', 'LOOKS', 'COLORS', 'toward', 'targeted', 'answers', 'nearest_by_class', 'target_feature_attack',
            'convergence', 'plot_convergence', 'margin_loss']
 
-# %% ../nbs/47_adaptive.ipynb #f54c3c22
+# %% ../nbs/47_adaptive.ipynb #a4a44fac
 from typing import Callable
 
 import matplotlib.pyplot as plt
@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from .attacks import (PerImage, apgd, check_attack, margin_loss, pgd)
+from .attacks import (PerImage, apgd, check_answer, check_attack,
+                            margin_loss, pgd)
 from .core import check_labels, check_whole, frozen
 from .models import features_of
 
 _all_ = ['margin_loss']
 
-# %% ../nbs/47_adaptive.ipynb #a003a7cb
+# %% ../nbs/47_adaptive.ipynb #cd58cc00
 def toward(
     target:int, # class
 )->Callable: # (logits, y) -> (b,)
@@ -35,7 +36,7 @@ def toward(
     """
     return lambda z, y: z[:, target] - z.gather(1, y[:, None])[:, 0]
 
-# %% ../nbs/47_adaptive.ipynb #7b28480e
+# %% ../nbs/47_adaptive.ipynb #3c4e7142
 def targeted(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -62,6 +63,7 @@ def targeted(
                  restarts=restarts)
     check_whole('targets', targets, 1)
     with frozen(model), torch.no_grad(): z = model(x)
+    check_answer(z, len(x))
     check_labels(y, n_classes=z.shape[1])
     order = z.scatter(1, y[:, None], -torch.inf).argsort(
         1, descending=True)[:, :min(targets, z.shape[1] - 1)]
@@ -80,10 +82,12 @@ def answers(
     model,    # images -> logits
     x:Tensor, # images (b, c, h, w)
 )->Tensor: # classes (b,)
-    "What the model says, without gradients."
-    with frozen(model), torch.no_grad(): return model(x).argmax(1)
+    "The classes that the model sees, without gradients."
+    with frozen(model), torch.no_grad(): z = model(x)
+    check_answer(z, len(x))
+    return z.argmax(1)
 
-# %% ../nbs/47_adaptive.ipynb #5c77b80f
+# %% ../nbs/47_adaptive.ipynb #bc7fb964
 def nearest_by_class(
     h:Tensor,     # features (b, d)
     y:Tensor,     # labels (b,)
@@ -108,7 +112,7 @@ def nearest_by_class(
     order = torch.stack(best, 1).argsort(1, descending=True)
     return torch.stack(rows, 1).gather(1, order)
 
-# %% ../nbs/47_adaptive.ipynb #a2e70233
+# %% ../nbs/47_adaptive.ipynb #5e015c5c
 def target_feature_attack(
     model:nn.Module, # images -> logits, with features(x)
     x:Tensor,        # images (b, c, h, w) in [0, 1]
@@ -137,14 +141,14 @@ def target_feature_attack(
         stands &= answers(model, x_adv) == y
     return x_adv
 
-# %% ../nbs/47_adaptive.ipynb #227f04b3
+# %% ../nbs/47_adaptive.ipynb #1bdab4d4
 NAMED = {'pgd': (pgd, dict(early_stop=True)),
          'margin-pgd': (pgd, dict(early_stop=True, loss='margin')),
          'apgd': (apgd, dict(early_stop=True)),
          'targeted-pgd': (targeted, {}),
          'target-feature': (target_feature_attack, {})}
 
-# %% ../nbs/47_adaptive.ipynb #d9443d30
+# %% ../nbs/47_adaptive.ipynb #08c2084f
 def convergence(
     model:nn.Module, # images -> logits
     x:Tensor,        # images (n, c, h, w) in [0, 1]
@@ -178,7 +182,7 @@ def convergence(
     return pd.DataFrame(rows, columns='attack norm eps steps restarts n '
                         'accuracy low high'.split())
 
-# %% ../nbs/47_adaptive.ipynb #ffaba763
+# %% ../nbs/47_adaptive.ipynb #d5e80a24
 def answers_equal(model, x, y, batch_size):
     "Rows that the model gets right."
     said = [answers(model, v) for v in x.split(batch_size)]
@@ -190,7 +194,7 @@ def after(run, model, x, y, batch_size):
     v = [run(*b) for b in zip(x.split(batch_size), y.split(batch_size))]
     return answers_equal(model, torch.cat(v), y, batch_size)
 
-# %% ../nbs/47_adaptive.ipynb #d30ade00
+# %% ../nbs/47_adaptive.ipynb #3b16ea80
 LOOKS = ['o-', 's--', '^-.', 'D:', 'v-']
 COLORS = ['#4477AA', '#EE6677', '#228833', '#AA7700', '#AA3377']
 
@@ -199,7 +203,7 @@ def plot_convergence(
     ax=None,        # axes; None makes a figure
 ): # the axes
     "Accuracy against steps, a line an attack; pale: a single run."
-    if ax is None: ax = plt.subplots(figsize=(4.6, 3))[1]
+    if ax is None: ax = plt.subplots(figsize=(5.4, 3))[1]
     most = t.restarts.max()
     for k, (name, part) in enumerate(t.groupby('attack', sort=False)):
         look, color = LOOKS[k % 5], COLORS[k % 5]
@@ -210,5 +214,7 @@ def plot_convergence(
     ax.set(xscale='log', xlabel='steps of a run', ylabel='accuracy (%)')
     ax.set_xticks(sorted(t.steps.unique()),
                   [str(s) for s in sorted(t.steps.unique())])
-    ax.minorticks_off(); ax.legend(fontsize=8, title=f'{most} runs')
+    ax.minorticks_off()
+    ax.legend(fontsize=8, title=f'{most} runs', loc='center left',
+              bbox_to_anchor=(1, .5))
     return ax

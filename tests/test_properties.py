@@ -219,21 +219,22 @@ def ball_holds(x_adv, x, eps, norm, dtype=torch.float32):
 # ---- the attacks of this project
 
 OWN = dict(fgsm=attacks.fgsm, pgd=attacks.pgd, mim=attacks.mim,
-           apgd=attacks.apgd_ce)
+           apgd=attacks.apgd)
 
 
 @st.composite
 def own_attacks(draw):
     "Name, norm, keywords; called with a new generator each time."
     name = draw(st.sampled_from([*OWN]))
-    norm = draw(st.sampled_from(NORMS[:2] if name == 'apgd' else NORMS))
-    kw = dict(norm=norm)
+    kw = dict(norm=draw(st.sampled_from(NORMS)))
     if name != 'fgsm':
         kw['steps'] = draw(st.sampled_from([0, 1, 2, 3, 7, np.int64(2)]))
         kw['fast'] = draw(st.booleans())
     if name in ('pgd', 'mim'):
         kw['step_size'] = draw(st.sampled_from([None, .01, 3, 1e300]))
     if name in ('pgd', 'apgd'):
+        kw['eot'] = draw(st.integers(1, 2))
+        kw['loss'] = draw(st.sampled_from(['ce', 'margin']))
         kw['restarts'] = draw(st.integers(1, 2))
         kw['early_stop'] = draw(st.booleans())
     seed = draw(seeds)
@@ -319,18 +320,20 @@ QUICK = { # few steps; what is left out draws from thousands
     'cw': dict(steps=3), 'boundary': dict(steps=2), 'bb-l2': dict(steps=2),
     'bb-linf': dict(steps=2), 'apgd-ce': dict(steps=3),
     'apgd-t': dict(steps=3), 'fab-t': dict(steps=2),
-    'square': dict(queries=3), 'pgd': dict(steps=3)}
+    'square': dict(queries=3), 'pgd': dict(steps=3), 'apgd': dict(steps=3),
+    'margin-pgd': dict(steps=3), 'targeted-pgd': dict(steps=2, targets=2),
+    'target-feature': dict(steps=2, restarts=2)}
 in_float32 = cases(classes=(4, 6)) # AutoAttack's DLR losses need four
 
 
 def test_no_library_attack_is_left_out():
-    assert {*QUICK} == {*zoo.attack_names(), 'pgd'} - {'autoattack'}
+    assert {*QUICK} == {*zoo.attack_names(), *zoo.OWN} - {'autoattack'}
 
 
 @given(st.data(), in_float32, st.sampled_from([*QUICK]), radii,
        st.integers(0, 99))
 def test_library_attacks_stay_in_the_ball(draw, c, name, eps, seed):
-    norms = NORMS if name == 'pgd' else zoo.attack_norms(name)
+    norms = NORMS if name in zoo.OWN else zoo.attack_norms(name)
     norm, net = draw.draw(st.sampled_from(norms)), c.net()
     a = zoo.attack(name, norm=norm, seed=seed, **QUICK[name])
     with untouched(net), warnings.catch_warnings():
@@ -364,7 +367,8 @@ def test_library_attacks_refuse_odd_models(c, name, odd):
         refused(lambda: a(net, c.x, c.y, eps=.1), words)
 
 
-@given(st.sampled_from([*QUICK][:-1]), st.sampled_from([ # pgd is ours
+@given(st.sampled_from([k for k in QUICK if k not in zoo.OWN]),
+       st.sampled_from([
     (dict(steps=0), 'steps'), (dict(steps=-1), 'steps'),
     (dict(steps=2.5), 'steps'), (dict(steps=None), 'steps'),
     (dict(steps=True), 'steps'), (dict(restarts=0), 'restarts'),
@@ -380,7 +384,7 @@ def test_library_attacks_refuse_bad_settings(name, bad):
 # ---- evaluation
 
 CALM = ('fgsm', 'pgd-linf', 'pgd-l2', 'mim', 'ddn', 'deepfool', 'pgd',
-        'apgd-ce')
+        'apgd', 'margin-pgd', 'targeted-pgd', 'apgd-ce')
 grids = st.lists(st.floats(0, 2), min_size=1, max_size=3, unique=True)
 
 
@@ -401,10 +405,9 @@ def test_evaluation_keeps_its_contract(c, name, epsilons, size):
     assert (t.accuracy <= t.high + 1e-12).all()
     assert (0 < t.ceiling).all() and (t.ceiling <= 1).all()
     if len(epsilons) > 1: assert 0 <= e.auc <= 1
-    if name != 'pgd': # whose starts depend on the place in a batch
-        parts = run(batch_size=size) # with a remainder, or one by one
-        assert abs(int(parts.robust.sum()) - int(e.robust.sum())) <= (
-            name in ('apgd-ce',))
+    parts = run(batch_size=size) # with a remainder, or one by one
+    assert abs(int(parts.robust.sum()) - int(e.robust.sum())) <= (
+        name in ('apgd-ce',)) # the library's starts go by place in a batch
 
 
 @given(st.data(), in_float32, st.sampled_from(CALM))
@@ -416,7 +419,7 @@ def test_evaluation_refuses_bad_input(draw, c, name):
         attack=[('magic', 'attack'), (3, 'attack'), (None, 'attack')],
         norm=[('l3', 'norm')], batch_size=[(0, 'batch_size'),
                                            (-3, 'batch_size')],
-        **{} if name == 'pgd' else dict(n_steps=[(3, 'n_steps')],
+        **{} if name in zoo.OWN else dict(n_steps=[(3, 'n_steps')],
                                         steps=[(0, 'steps')])))
     kw = dict(attack=name, epsilons=[0, .1], **QUICK[name])
     with untouched(net):

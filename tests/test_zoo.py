@@ -105,6 +105,27 @@ def test_same_examples_fall_as_under_the_library(small, name):
     assert not e.robust[~right.numpy()].any()
 
 
+@pytest.mark.parametrize('norm', EPS)
+def test_batch_size_changes_nothing(small, norm):
+    model, x, y = small
+    for name in ('pgd', 'apgd', 'targeted-pgd'):
+        a, b = (evaluate(model, x, y, attack=name, norm=norm, steps=6,
+                         epsilons=[.3*EPS[norm], EPS[norm]], batch_size=size)
+                for size in (24, 5))
+        assert a.robust.tolist() == b.robust.tolist(), name
+
+
+def test_our_apgd_is_no_weaker_than_autoattacks(small):
+    model, x, y = small
+    for norm, eps in EPS.items():
+        for part in (.3, .6):
+            ours, theirs = (
+                evaluate(model, x, y, attack=a, epsilons=[part*eps],
+                         norm=norm, steps=50, **kw).robust.sum()
+                for a, kw in (('apgd', {}), ('apgd-ce', dict(restarts=1))))
+            assert ours <= theirs + 1, (norm, part)
+
+
 @pytest.mark.slow # the short one is among those above
 def test_autoattack_standard_is_the_librarys(small):
     import pyautoattack
