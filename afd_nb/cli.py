@@ -387,6 +387,8 @@ def afd_diagnose(
     add('--norm', help="linf, l2, l1 (default: the recipe's, else linf)")
     add('--quick', action='store_true', help='AutoAttack with 20 steps and '
         '500 queries: faster, and weaker')
+    add('--against_first', action='store_true', help='also read each run '
+        'against the first one, image by image')
     add('--out', metavar='FILE.csv', help='also write the table there')
     a = p.parse_args(argv)
     with plain_errors('afd_diagnose', 'Give the same command again to go '
@@ -401,6 +403,7 @@ def diagnose_command(a):
     from tqdm.auto import tqdm
     from afd_nb.core import world, write_text
     from afd_nb.masking import diagnose, diagnosis_effort
+    from afd_nb.signs import compare_diagnoses
     if a.out and not Path(a.out).parent.is_dir():
         raise ValueError(f"--out {a.out}: there is no such folder")
     aa = dict(steps=20, queries=500) if a.quick else {}
@@ -418,6 +421,7 @@ def diagnose_command(a):
                          seed=a.seed, batch_size=a.batch_size, store=store,
                          progress=bar.update)
             keep_record(a, t, [], diagnosis=d)
+            if not tables: first = d
             tables.append(d.assign(run=t.name))
             norm = a.norm or t.norm or 'linf'
             short = ', AutoAttack shortened' if a.quick else ''
@@ -425,7 +429,18 @@ def diagnose_command(a):
                 bar.write(f'\n{t.name}: {len(y)} images, {norm} eps '
                           f'{a.eps or t.eps}{short}\n\n{d}\n',
                           file=sys.stdout)
+                if a.against_first and d is not first:
+                    bar.write(f'{t.name} against {jobs[0][0].name}:\n'
+                              f'{against_text(compare_diagnoses(d, first))}'
+                              '\n', file=sys.stdout)
     if a.out and world().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
+
+def against_text(t)->str:
+    "The checks that one of two networks shows more of; or that none does."
+    odd = t[t.verdict.isin(['more', 'less'])]
+    if not len(odd): return 'no check shows a difference'
+    keep = ['verdict', 'check', 'value', 'against', 'low', 'high']
+    return odd[keep].to_string(index=False, float_format='{:.3f}'.format)
 
 # %% ../nbs/33_cli.ipynb #5e97bb98
 def afd_transfer(

@@ -14,10 +14,10 @@ import pandas as pd
 
 from .core import METHODS, figure_style
 from .evaluation import wilson
-from .masking import CHECKS
 from .report import (html_box, html_details, html_figure, html_key,
                            html_lines, html_table, html_text, write_page)
 from .results import percent
+from .signs import CHECKS, compare_diagnoses, summary
 from .side_by_side import (SAME, again, all_rows, beside_paper, gap,
                                  headline, kinds, labels, method_label,
                                  said, what_is_known)
@@ -229,6 +229,7 @@ def masking(
     asked = {k: {c['check']: c for c in r['diagnosis']}
              for k, r in runs.items() if r.get('diagnosis')}
     text = [suspicions(k, checks) for k, checks in asked.items()]
+    text += against_at(records, asked)
     lacks = [k for k in runs if k not in asked]
     if lacks: text.append(
         f"{', '.join(lacks)}: no masking report, so it is not known "
@@ -239,13 +240,36 @@ def masking(
             ] if lacks else []
     return [html_text(*text), *more, checks_table(asked)]
 
+# %% ../nbs/42_run_report.ipynb #63ee6a6a
 def suspicions(name, checks:dict)->str:
-    "How many checks are suspicious, and which."
+    "How many signs are suspicious, and which; of old records: checks."
+    if signed(checks):
+        return f'{name}: {summary(pd.DataFrame(checks.values()))}.'
     bad = [k for k, c in checks.items() if c['verdict'] == 'suspicious']
     ran = sum(c['verdict'] != 'not run' for c in checks.values())
     return (f"{name}: {len(bad)} of {ran} checks are suspicious"
             + (f" ({', '.join(bad)})." if bad else
-               ', which rules out these signs and no others.'))
+               ', which rules out these signs and no others.')
+            + ' An old report: it counts checks, each at its own level.')
+
+def signed(checks:dict)->bool:
+    "Whether the rows know their signs; those of old records do not."
+    return all('sign' in c for c in checks.values())
+
+def against_at(records, asked:dict)->list: # of str
+    "Where a run shows more of a check than adversarial training's."
+    new = {k: v for k, v in asked.items() if signed(v)}
+    at = next((k for k, r in zip(labels(records), records) if k in new
+               and r['recipe']['method'] == 'at'), None)
+    said = []
+    for k in new:
+        if at in (None, k): continue
+        t = compare_diagnoses(new[k].values(), new[at].values())
+        more = list(t.check[t.verdict == 'more'])
+        said.append(f'{k} against {at}: ' + (
+            f"more of {', '.join(more)}." if more else
+            'no check shows more.'))
+    return said
 
 # %% ../nbs/42_run_report.ipynb #7341a716
 WIDE = 8 # runs beside each other, for a page of paper
@@ -258,17 +282,21 @@ def checks_table(asked:dict)->str: # label -> check -> row; '' of none
         odd = c['verdict'] == 'suspicious'
         return (f"{c['value']:.3f}\n{'✗ suspicious' if odd else 'ok'}",
                 c['value'])
+    limits = {k: c['threshold'] for v in asked.values()
+              for k, c in v.items()}
     def table(names):
         rows = [[word(k), (f'> {limit:g}', limit),
                  *(cell(asked[name].get(k)) for name in names)]
-                for k, (limit, _) in CHECKS.items()]
+                for k, limit in limits.items()]
         return html_table(rows, ['check', 'suspicious if', *names], 'checks')
     names = [*asked]
     return ''.join(table(names[i:i + WIDE]) for i in
                    range(0, len(names), WIDE)) + html_details(
         'What each check measures', html_table(
-            [[word(k), word(means)] for k, (_, means) in CHECKS.items()],
-            ['check', 'a large value means'], 'what checks measure'))
+            [[word(k), word(c.sign), word(c.means)]
+             for k, c in CHECKS.items()],
+            ['check', 'sign', 'a large value means'],
+            'what checks measure'))
 
 # %% ../nbs/42_run_report.ipynb #56082cb2
 def write_report(

@@ -14,7 +14,6 @@ import re
 import warnings
 from contextlib import contextmanager
 from functools import partial
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from afd_nb import attacks, attack_zoo as zoo, data, evaluation, masking
+from afd_nb import attacks, attack_zoo as zoo, data, evaluation
 from afd_nb.analyses import (angles, bound, dimensions, discriminator_curves,
                              features, gradients, over_training,
                              representations, sensitivity, theorem, tsne)
@@ -33,9 +32,11 @@ from afd_nb.core import check_choice, check_images, check_labels, generator
 from afd_nb.discriminator import Discriminator, fresh_discriminator
 from afd_nb.evaluation import evaluate
 from afd_nb.losses import GAMES, gradient_penalty, kl
-from afd_nb.masking import diagnose, fosc, loss_surface, row
+from afd_nb.gradient_checks import fosc, loss_surface
+from afd_nb.masking import diagnose
 from afd_nb.models import features_of
 from afd_nb.recipe import Recipe, from_json, to_json
+from afd_nb.signs import bounds, compare_diagnoses, row
 from afd_nb.training import get_method
 from afd_nb.transfer import transfer
 
@@ -477,12 +478,38 @@ def test_a_constant_classifier_reaches_no_ceiling(c, eps, norm):
 def test_the_report_is_whole(c, eps):
     net = c.net()
     with torch.no_grad(): c.y = net.eval()(c.x).argmax(1)
-    quick = partial(masking.train_discriminator, steps=5) # of 300
-    with untouched(net), patch.object(masking, 'train_discriminator', quick):
+    with untouched(net):
         d = diagnose(net, c.x, c.y, eps=eps, steps=2, queries=3,
                      autoattack=dict(version='rand', steps=2, restarts=1))
     assert len(d) == 14 and set(d.verdict) <= {'ok', 'suspicious', 'not run'}
     assert (d.value.isna() == (d.verdict == 'not run')).all()
+    ran = d[d.verdict != 'not run']
+    assert (ran.low <= ran.value + 1e-9).all()
+    assert (ran.value <= ran.high + 1e-9).all()
+    same = compare_diagnoses(d, d)
+    assert not {'more', 'less'} & {*same.verdict}
+
+
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=60),
+       st.sampled_from(['paired', 'share', 'median']),
+       st.floats(1e-4, .4))
+def test_an_amount_lies_in_its_interval(v, kind, level):
+    if kind == 'share': v = [abs(u) for u in v]
+    value, low, high = bounds(v, kind, level)
+    assert low <= value + 1e-9 and value <= high + 1e-9
+    wider = bounds(v, kind, level/2)
+    assert wider[1] <= low + 1e-9 and high <= wider[2] + 1e-9
+
+
+@given(cases(least=1), st.floats(1e-3, 3), st.sampled_from(NORMS))
+def test_fosc_is_a_share_of_what_can_be_climbed(c, eps, norm):
+    g = torch.randn(c.x.shape, generator=generator(0))
+    best, worst = (
+        (c.x + attacks.NORMS[norm].steepest(s*g, c.x, eps)).clamp(0, 1)
+        for s in (1, -1))
+    for x_adv, want in ((best, 0), (worst, 1)):
+        found = fosc(x_adv, c.x, g, eps, norm)
+        assert (found - want).abs().nan_to_num(0).max() < .02
 
 
 @given(st.data(), in_float32)
@@ -1191,14 +1218,17 @@ REFUSED = {
                       autoattack=dict(version='rand', steps=1)),
      'batch_size'),
     (lambda: diagnose(NET, X, SURE, eps=.1, batch_size=2.5), 'batch_size'),
+    (lambda: diagnose(NET, X, SURE, eps=.1, level=0), 'level')],
+ '61_signs': [
+    (lambda: row('more steps', NAN), 'no image'),
+    (lambda: row('magic', 1), 'check')],
+ '49_gradient_checks': [
     (lambda: loss_surface(NET, X, Y, eps=.1, points=3), 'one image'),
     (lambda: loss_surface(NET, X[:1], Y[:1], eps=NAN), 'eps'),
     (lambda: loss_surface(NET, X[:1], Y[:1], eps=.1, points=2.5), 'points'),
     (lambda: fosc(X, X, X, NAN), 'eps'),
     (lambda: fosc(X, X, X, .1, 'l3'), 'norm'),
-    (lambda: fosc(X, X[:1], X, .1), 'alike'),
-    (lambda: row('more steps', NAN), 'value'),
-    (lambda: row('magic', 1), 'check')],
+    (lambda: fosc(X, X[:1], X, .1), 'alike')],
  '29_bound': [
     (lambda: bound.told_apart(H, H[:5], C, steps=1), r'\('),
     (lambda: bound.told_apart(H*NAN, H, linear=True), 'features hold'),
