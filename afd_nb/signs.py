@@ -112,7 +112,7 @@ def row(
     Examples
     --------
     >>> v = [1]*8 + [0]*92 # 8 of 100 more, and none less
-    >>> row('black-box beats white-box', v)['verdict'] # threshold 0.01
+    >>> row('Square after white-box', v)['verdict'] # threshold 0.01
     'suspicious'
     >>> row('more steps', v)['verdict'] # threshold 0.05: may be chance
     'ok'
@@ -196,8 +196,9 @@ def square_and_add(
 
     Examples
     --------
-    >>> square_and_add((.5, .2, .8), (.1, 0., .5))
-    (0.4, -0.09999999999999998, 0.7162277660168379)
+    >>> ends = square_and_add((.5, .2, .8), (.1, 0., .5))
+    >>> [round(v, 3) for v in ends]
+    [0.4, -0.1, 0.716]
     """
     (v, l, u), (w, m, h) = a, b
     down = (v - l)**2 + (h - w)**2 - 2*r*(v - l)*(h - w)
