@@ -137,7 +137,8 @@ def complete(r:Recipe):
         check_number('step_size', r.step_size, 0, above=True)
 
 # %% ../nbs/08_recipe.ipynb #02a49c78
-ADDED = {'da_init', 'rm_attack', 'wd_embedding', 'wd_discriminator'}
+ADDED = {'trouble', 'da_init', 'rm_attack', 'wd_embedding',
+         'wd_discriminator'} # since the first records
 BEFORE = {'da_init': 'normal'} # what held before there was the field
 
 def to_json(
