@@ -38,7 +38,7 @@ def cross_entropy(
         check_labels(y, n_classes=z.shape[1])
         raise
 
-# %% ../nbs/06_attacks.ipynb #097d13a9
+# %% ../nbs/06_attacks.ipynb #afe2aab6
 def margin_loss(
     z:Tensor, # logits (b, classes)
     y:Tensor, # labels (b,)
@@ -70,7 +70,7 @@ def dlr_loss(
     top = z.topk(3, 1).values
     return margin_loss(z, y)/(top[:, 0] - top[:, 2]).clamp_min(1e-12)
 
-# %% ../nbs/06_attacks.ipynb #6841693d
+# %% ../nbs/06_attacks.ipynb #6035ba1c
 LOSSES = dict(ce=cross_entropy, dlr=dlr_loss, margin=margin_loss)
 
 def loss_of(
@@ -127,7 +127,7 @@ def climb(
     if g is None: check_loss(each.detach(), len(x_adv))
     return g, each.detach(), z.detach()
 
-# %% ../nbs/06_attacks.ipynb #3519c919
+# %% ../nbs/06_attacks.ipynb #cbc6e777
 def mean_climb(
     model,         # images -> logits
     loss:Callable, # (logits, y) -> (b,)
@@ -308,7 +308,7 @@ def ascend(
         else: out[active] = x_adv
     return check_climbed(out, lost)
 
-# %% ../nbs/06_attacks.ipynb #37892464
+# %% ../nbs/06_attacks.ipynb #65001733
 def stages(
     norm:str,  # 'linf', 'l2', 'l1'
     steps:int, # in all
@@ -340,13 +340,13 @@ def step_sizes(
     if norm != 'l1': return [2.5*eps/max(steps, 1)]*steps
     return [eps*.1**(t/max(steps - 1, 1)) for t in range(steps)]
 
-# %% ../nbs/06_attacks.ipynb #d7c2b48e
+# %% ../nbs/06_attacks.ipynb #4b11ea71
 def first_points(x, eps, norm, start, random_start, generator, restart):
     "Where a run begins: at given points, at random ones, or at x."
     if start is not None: return start
     if not random_start: return x
     return start_in_ball(x, eps, norm, generator=generator,
-                         restart=restart)
+                         restart=restart, noise=norm == 'l1')
 
 # %% ../nbs/06_attacks.ipynb #fe33666c
 def pgd(
@@ -515,7 +515,7 @@ def checkpoints(
         p.append(p[-1] + max(p[-1] - p[-2] - 3, 6))
     return [math.ceil(v*steps/100) for v in p[1:] if v <= 100]
 
-# %% ../nbs/06_attacks.ipynb #7fa4837d
+# %% ../nbs/06_attacks.ipynb #04d21494
 @dataclass
 class AutoPGD:
     "APGD's state in Linf and L2, a row an image."
@@ -542,7 +542,7 @@ class AutoPGD:
         for k, v in vars(self).items():
             if isinstance(v, Tensor): setattr(self, k, v[rows])
 
-# %% ../nbs/06_attacks.ipynb #a761bfd3
+# %% ../nbs/06_attacks.ipynb #f4fa9e27
 def ahead(self:AutoPGD)->Tensor: # like x
     "The next point, in ball and box."
     project = NORMS[self.norm].project
@@ -568,7 +568,7 @@ def arrive(self:AutoPGD,
     self.old, self.x_adv, self.g, self.loss = self.x_adv, x_adv, g, loss
 AutoPGD.arrive = arrive
 
-# %% ../nbs/06_attacks.ipynb #ec04e4ad
+# %% ../nbs/06_attacks.ipynb #de41db05
 def judge(self:AutoPGD,
     t:int, # the step that is done
 )->Tensor: # which images are stuck (b,)
@@ -594,14 +594,21 @@ def back(self:AutoPGD,
     self.loss = self.top.where(rows, self.loss)
 AutoPGD.back = back
 
-# %% ../nbs/06_attacks.ipynb #2c4d6499
+# %% ../nbs/06_attacks.ipynb #6165628b
+@dataclass
 class SparsePGD(AutoPGD):
     "APGD's state in L1."
+    x:Tensor     # centres of the balls (b, c, h, w)
+    eps:float    # radius
+    norm:str     # 'l1'
+    x_adv:Tensor # where we are
+    g:Tensor     # gradient there
+    loss:Tensor  # and loss (b,)
     def __post_init__(self):
         super().__post_init__()
         self.step, n = self.step/2, self.x[0].numel()
         self.moved = sparsity(self.x_adv - self.x, 1)
-        dense = self.moved > .5*n # as a random start is
+        dense = self.moved > .5*n # as one that is uniform in the ball is
         self.pixels = torch.where(dense, max(1, n//5),
                                   sparsity(self.x_adv - self.x))
     def marks(self,
@@ -627,7 +634,7 @@ class SparsePGD(AutoPGD):
         self.back(sparser)
         return sparser
 
-# %% ../nbs/06_attacks.ipynb #a8670a53
+# %% ../nbs/06_attacks.ipynb #58f73db9
 def apgd_run(
     model,        # images -> logits, frozen
     x:Tensor,     # images (b, c, h, w) in [0, 1]
@@ -661,7 +668,7 @@ def apgd_run(
     out[rows] = s.best
     return check_climbed(out, lost)
 
-# %% ../nbs/06_attacks.ipynb #3c8f51ae
+# %% ../nbs/06_attacks.ipynb #b0817a50
 def apgd(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMS', 'flat_norm', 'room_to_box', 'Norm', 'linear_optimum', 'across', 'PerImage', 'start_in_ball']
 
-# %% ../nbs/05_norms.ipynb #883aea31
+# %% ../nbs/05_norms.ipynb #e4aee8c6
 import hashlib, math
 from dataclasses import dataclass
 from typing import Callable
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .core import draw
 
-# %% ../nbs/05_norms.ipynb #60af22e9
+# %% ../nbs/05_norms.ipynb #bfbf51f7
 def flat_norm(
     d:Tensor, # (b, …)
     p:float,  # of the norm: 1, 2, math.inf
@@ -31,7 +31,7 @@ def flat_norm(
     n = d.flatten(1).norm(p=p, dim=1)
     return n.reshape(-1, *[1]*(d.ndim - 1))
 
-# %% ../nbs/05_norms.ipynb #c810dd33
+# %% ../nbs/05_norms.ipynb #89bafd17
 def room_to_box(
     d:Tensor, # directions, like x
     x:Tensor, # points in [0, 1]
@@ -45,7 +45,7 @@ def room_to_box(
     """
     return torch.where(d > 0, 1 - x, x)
 
-# %% ../nbs/05_norms.ipynb #ebfbb5f3
+# %% ../nbs/05_norms.ipynb #e3ee26b0
 def _flat(t): # (b, …) -> (b, n), float32 or wider
     return t.flatten(1).to(torch.promote_types(t.dtype, torch.float32))
 
@@ -59,13 +59,13 @@ def _some(t, least=1e-12):
     "`t`, at least `least`; in float16 what it has for that."
     return t.clamp_min(max(least, torch.finfo(t.dtype).tiny))
 
-# %% ../nbs/05_norms.ipynb #1c6494a0
+# %% ../nbs/05_norms.ipynb #c031d230
 def _steepest_linf(g, x, length, pixels=None): return g.sign()*length
 
 def _project_linf(v, x, eps):
     return (x + (v - x).clamp(-eps, eps)).clamp(0, 1)
 
-# %% ../nbs/05_norms.ipynb #6d53633a
+# %% ../nbs/05_norms.ipynb #ebcb0c0b
 def _stretch(a, room, length):
     "t for which min(t*a, room) has that L2 length, (b, 1)."
     t = length/_some(a.norm(dim=1, keepdim=True))
@@ -79,7 +79,7 @@ def _stretch(a, room, length):
         if done.all(): break
     return t
 
-# %% ../nbs/05_norms.ipynb #65918cf2
+# %% ../nbs/05_norms.ipynb #38c69caa
 def _steepest_l2(g, x, length, pixels=None):
     a, room = _flat(g).abs(), _flat(room_to_box(g, x))
     a = a/_some(a.amax(1, keepdim=True), 1e-30)
@@ -95,7 +95,7 @@ def _project_l2(v, x, eps):
         size = torch.minimum(t*a, room)
     return (x + _along(d, size)).clamp(0, 1)
 
-# %% ../nbs/05_norms.ipynb #8ffee362
+# %% ../nbs/05_norms.ipynb #cf07ed02
 def _steepest_l1(g, x, length, pixels=1):
     length, pixels = _column(length), _column(pixels)
     a, order = _flat(g).abs().sort(1, descending=True)
@@ -104,7 +104,7 @@ def _steepest_l1(g, x, length, pixels=1):
     size = spent - F.pad(spent, (1, 0))[:, :-1]
     return _along(g, torch.zeros_like(a).scatter_(1, order, size))
 
-# %% ../nbs/05_norms.ipynb #70ca0997
+# %% ../nbs/05_norms.ipynb #4c7e9bb4
 def _project_l1(v, x, eps, halvings=32):
     d = v - x
     a, room = _flat(d).abs(), _flat(room_to_box(d, x))
@@ -118,7 +118,7 @@ def _project_l1(v, x, eps, halvings=32):
         low, high = low.where(~more, cut), high.where(more, cut)
     return (x + _along(d, keep(high))).clamp(0, 1)
 
-# %% ../nbs/05_norms.ipynb #b968231b
+# %% ../nbs/05_norms.ipynb #15090541
 def _rand(like, generator, normal=False):
     return draw(torch.randn if normal else torch.rand, like.shape,
                 generator, device=like.device, dtype=like.dtype)
@@ -141,7 +141,7 @@ def _start_l1(x, eps, generator):
     d = d*(_rand(x, generator) - .5).sign()
     return d/flat_norm(d, 1)*_radius(x, generator)*eps
 
-# %% ../nbs/05_norms.ipynb #f9bd2fff
+# %% ../nbs/05_norms.ipynb #b2fb8fe7
 @dataclass(frozen=True)
 class Norm:
     "What a gradient attack needs to know of a norm."
@@ -155,7 +155,7 @@ NORMS = {
     'l2': Norm(2, _start_l2, _steepest_l2, _project_l2),
     'l1': Norm(1, _start_l1, _steepest_l1, _project_l1)}
 
-# %% ../nbs/05_norms.ipynb #2db0186a
+# %% ../nbs/05_norms.ipynb #64383a4b
 def linear_optimum(
     g:Tensor,   # gradient, like x
     x:Tensor,   # images (b, …) in [0, 1]
@@ -173,7 +173,7 @@ def linear_optimum(
     top = (x + NORMS[norm].steepest(g, x, eps)).clamp(0, 1)
     return ((top - x)*g).flatten(1).sum(1)
 
-# %% ../nbs/05_norms.ipynb #cb3d5801
+# %% ../nbs/05_norms.ipynb #4dea0a18
 def across(
     x:Tensor, # images (b, c, h, w)
     norm:str, # 'linf', 'l2', 'l1'
@@ -187,7 +187,7 @@ def across(
     """
     return x[0].numel()**(1/NORMS[norm].p)
 
-# %% ../nbs/05_norms.ipynb #81232715
+# %% ../nbs/05_norms.ipynb #96213f89
 class PerImage(torch.Generator):
     "A generator whose starts depend on image, seed and restart alone."
     def __new__(cls, seed, device='cpu'): return super().__new__(cls, device)
@@ -206,18 +206,20 @@ class PerImage(torch.Generator):
         return torch.Generator().manual_seed(
             int.from_bytes(h.digest(), 'big'))
 
-# %% ../nbs/05_norms.ipynb #629ae7bc
+# %% ../nbs/05_norms.ipynb #c292d158
 def start_in_ball(
     x:Tensor,   # images (b, c, h, w) in [0, 1]
     eps:float,  # radius in pixel units
     norm:str='linf', # of eps
     *, generator=None, # a torch.Generator, a `PerImage`, a `Share`
     restart:int=0,     # for `PerImage`: which restart it is
-)->Tensor: # in the ball, perhaps outside of the box; like x
-    "A point of the ball around each image, uniformly drawn."
-    start = NORMS[norm].start
-    if not isinstance(generator, PerImage):
-        return x + start(x, eps, generator)
-    drawn = [start(v, eps, generator.of(v, restart))
-             for v in x.detach().cpu().split(1)]
-    return x + torch.cat(drawn).to(x.device)
+    noise:bool=False,  # projected Gaussian noise; else uniform in the ball
+)->Tensor: # in the ball; if uniform, perhaps outside of the box
+    "A random point of the ball around each image."
+    def start(v, g):
+        if noise: return v + _rand(v, g, normal=True)
+        return v + NORMS[norm].start(v, eps, g)
+    if not isinstance(generator, PerImage): v = start(x, generator)
+    else: v = torch.cat([start(u, generator.of(u, restart)) for u in
+                         x.detach().cpu().split(1)]).to(x.device)
+    return NORMS[norm].project(v, x, eps) if noise else v
