@@ -44,7 +44,7 @@ def targeted(
     *, eps:float,    # radius in pixel units, >= 0
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps toward each target
-    targets:int=9,   # other classes that are tried, the likeliest first
+    n_targets:int=9, # other classes that are tried, the likeliest first
     restarts:int=1,  # independent starts for each target
     generator:torch.Generator=None, # draws the starts; or a `PerImage`
     eot:int=1,       # gradients averaged a step, for random models
@@ -61,12 +61,12 @@ def targeted(
     """
     check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
                  restarts=restarts)
-    check_whole('targets', targets, 1)
+    check_whole('n_targets', n_targets, 1)
     with frozen(model), torch.no_grad(): z = model(x)
     check_answer(z, len(x))
     check_labels(y, n_classes=z.shape[1])
     order = z.scatter(1, y[:, None], -torch.inf).argsort(
-        1, descending=True)[:, :min(targets, z.shape[1] - 1)]
+        1, descending=True)[:, :min(n_targets, z.shape[1] - 1)]
     x_adv, stands = x.clone(), z.argmax(1) == y
     for t in order.T:
         for c in t[stands].unique():

@@ -321,7 +321,7 @@ QUICK = { # few steps; what is left out draws from thousands
     'bb-linf': dict(steps=2), 'apgd-ce': dict(steps=3),
     'apgd-t': dict(steps=3), 'fab-t': dict(steps=2),
     'square': dict(queries=3), 'pgd': dict(steps=3), 'apgd': dict(steps=3),
-    'margin-pgd': dict(steps=3), 'targeted-pgd': dict(steps=2, targets=2),
+    'margin-pgd': dict(steps=3), 'targeted-pgd': dict(steps=2, n_targets=2),
     'target-feature': dict(steps=2, restarts=2)}
 in_float32 = cases(classes=(4, 6)) # AutoAttack's DLR losses need four
 
@@ -995,8 +995,9 @@ def test_the_bound_is_made_of_its_terms(draw, v, steps):
     h, h_adv, y, k = v
     right = torch.arange(len(y)) % 2 == 0
     t = bound.bound_from(h, h_adv, y, right, ~right, steps=steps)
-    assert t.divergence.between(0, 2).all() and t.ideal.between(0, 2).all()
-    assert np.allclose(t.bound, t.clean_error + t.divergence/2 + t.ideal
+    for k in ('divergence', 'on_sample', 'ideal'):
+        assert t[k].between(0, 2).all()
+    assert np.allclose(t.bound, t.clean_error + t.on_sample/2 + t.ideal
                        + t.vc_term)
     for kw in (dict(delta=0), dict(delta=1.5), dict(delta=NAN)):
         refused(lambda: bound.bound_from(h, h_adv, y, right, right, steps=1,
