@@ -135,7 +135,8 @@ def fresh_discriminator(
     check_labels(y, n_classes=n_classes)
     d, scale = h.shape[1], h.std().clamp_min(1e-6)
     with seeded(seed):
-        net = Discriminator(d, n_classes, spectral=False).to(h)
+        net = Discriminator(d, n_classes, spectral=False,
+                            init='normal').to(h)
     opt, g = torch.optim.Adam(net.parameters(), 1e-3), generator(seed)
     Da = lambda h, y: net(h/scale, y)
     if watch: watch(0, Da)
