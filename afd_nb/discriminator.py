@@ -37,7 +37,10 @@ def check_features(
 # %% ../nbs/03_discriminator.ipynb #369049d2
 INITS = 'xavier', 'normal' # of the last layer and the label embedding
 
-def started(m:nn.Module, init:str)->nn.Module:
+def started(
+    m:nn.Module, # a layer with weights
+    init:str,    # one of `INITS`
+)->nn.Module: # the same layer
     "A layer as PyTorch starts it, or by Glorot & Bengio's uniform."
     if init == 'xavier': nn.init.xavier_uniform_(m.weight)
     return m
