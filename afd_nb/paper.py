@@ -85,8 +85,8 @@ def difference_of(
 
     Examples
     --------
-    >>> print(difference_of(measured([700], 1000), measured([800], 1000)))
-    -10.0 [-13.8, -6.2], p < .001, one training
+    >>> print(difference_of(measured([700], 1000), measured([780], 1000)))
+    -8.0 [-11.8, -4.2], p < .001, one training
     """
     if not a.values or not b.values:
         raise ValueError("a number without the values behind it")

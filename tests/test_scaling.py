@@ -16,10 +16,11 @@ from afd_nb.training import fit, load_run
 
 SHORT = dict(batch_size=64, n_train=512, n_valid=101, epochs=2, steps=3,
              valid_steps=3)
+# the penalty divides by a gradient's norm: after a few steps rounding is seen
 RECIPES = {
     'afd': dict(method='afd'),
     'wgan': dict(method='afd', game='wgan', penalty=1., da_steps=2,
-                 normalize_features=True, joint_batch=False),
+                 normalize_features=True, joint_batch=False, n_train=192),
     'augmented': dict(method='afd', augment=True, average=.9),
     'plain': dict(method='afd', fast=False, attack='apgd-ce', norm='l2',
                   eps=.5),
