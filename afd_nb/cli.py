@@ -442,7 +442,7 @@ def diagnose_command(a):
             d = diagnose(t.model, x, y, eps=a.eps or t.eps,
                          norm=a.norm or t.norm or 'linf', autoattack=aa,
                          seed=a.seed, batch_size=a.batch_size, store=store,
-                         progress=bar.update)
+                         order=t.order, progress=bar.update)
             keep_record(a, t, [], diagnosis=d)
             if not tables: first = d
             tables.append(d.assign(run=t.name))

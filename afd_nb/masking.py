@@ -275,6 +275,7 @@ def diagnose(
     level:float=LEVEL, # of a false alarm in the whole report
     batch_size:int=None, # None: what fits
     store=None,       # folder, as in `evaluate`
+    order:str='',     # name of the images' order, see `Data.order`
     progress:Callable=None, # called with units done, see `diagnosis_effort`
 )->Diagnosis: # sign, check, value, low, high, n, threshold, verdict, …
     """Is the robustness real? A row a check, grouped by sign.
@@ -300,8 +301,11 @@ def diagnose(
     for part in (by_gradient, by_eps, by_black_box, by_effort,
                  by_stationarity, by_adaptive, by_autoattack):
         rows += part(d)
-    order = list(CHECKS)
-    return report(sorted(rows, key=lambda r: order.index(r['check'])))
+    known = list(CHECKS)
+    return report(sorted(rows, key=lambda r: known.index(r['check'])),
+                  eps=float(eps), norm=norm, order=order, n=len(y),
+                  steps=steps, queries=queries, autoattack=autoattack or {},
+                  seed=seed, level=level)
 
 # %% ../nbs/13_masking.ipynb #212a9770
 def check_diagnosis(

@@ -21,6 +21,7 @@ from .core import locked, read_signed, signed, world, write_text
 from .evaluation import Evaluation, too_weak, wilson
 from .kept import library_versions
 from .recipe import DEFAULTS, Recipe, from_dict, from_json
+from .signs import diagnosis_rows
 from .training import Run, device_name, versions
 
 # %% ../nbs/30_results.ipynb #0ef1c3b7
@@ -93,9 +94,9 @@ def make_record(
                class_counts=class_counts(evaluations, split),
                evaluations=rows)
     rec.pop('files', None) # of the run's folder, which nobody else has
-    if diagnosis is not None:
-        rec['diagnosis'] = json.loads(diagnosis.round(4).to_json(
-            orient='records'))
+    if diagnosis is not None: rec |= dict(
+        diagnosis=diagnosis_rows(diagnosis), diagnosed=diagnosis.about | dict(
+            measured=rec['measured'][0]))
     return rec
 
 # %% ../nbs/30_results.ipynb #00d3bfed
@@ -184,8 +185,8 @@ def joined(
     both = new | dict(evaluations=rows, measured=both_of(old, new,
                                                          'measured'),
                       class_counts=both_of(old, new, 'class_counts'))
-    if 'diagnosis' in old: both.setdefault('diagnosis', old['diagnosis'])
-    return both
+    kept = {k: old[k] for k in ('diagnosis', 'diagnosed') if k in old}
+    return both if 'diagnosis' in new else both | kept
 
 def refuse_old_form(
     record:dict, # on disk

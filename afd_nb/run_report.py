@@ -18,7 +18,8 @@ from .evaluation import wilson
 from .report import (html_box, html_details, html_figure, html_key,
                            html_lines, html_table, html_text, write_page)
 from .results import percent
-from .signs import CHECKS, compare_diagnoses, summary
+from .signs import (CHECKS, compare_diagnoses, recorded_diagnosis,
+                          summary)
 from .side_by_side import (SAME, again, all_rows, beside_paper, gap,
                                  headline, kinds, labels, method_label,
                                  said, what_is_known)
@@ -270,13 +271,17 @@ def signed(checks:dict)->bool:
 
 def against_at(records, asked:dict)->list: # of str
     "Where a run shows more of a check than adversarial training's."
-    new = {k: v for k, v in asked.items() if signed(v)}
+    new = {k: recorded_diagnosis(r) for k, r in zip(labels(records), records)
+           if k in asked and signed(asked[k])}
     at = next((k for k, r in zip(labels(records), records) if k in new
                and r['recipe']['method'] == 'at'), None)
     said = []
     for k in new:
         if at in (None, k): continue
-        t = compare_diagnoses(new[k].values(), new[at].values())
+        try: t = compare_diagnoses(new[k], new[at])
+        except ValueError as e:
+            said.append(f'{k} is not held against {at}: {e}.')
+            continue
         more = list(t.check[t.verdict == 'more'])
         said.append(f'{k} against {at}: ' + (
             f"more of {', '.join(more)}." if more else
