@@ -102,7 +102,7 @@ def nearest_by_class(
     >>> nearest_by_class(h, torch.tensor([0]), ref, torch.tensor([2, 1]))
     tensor([[0, 1]])
     """
-    near = F.cosine_similarity(h[:, None], h_ref[None], dim=2)
+    near = F.normalize(h) @ F.normalize(h_ref).T
     best, rows = [], []
     for c in y_ref.unique():
         i = (y_ref == c).nonzero()[:, 0]
@@ -128,7 +128,8 @@ def target_feature_attack(
     check_attack(x, y, eps=eps, norm=norm, steps=steps, restarts=restarts)
     f = features_of(model)
     x_ref, y_ref = references or (x, y)
-    with frozen(model), torch.no_grad(): h, h_ref = f(x), f(x_ref)
+    with frozen(model), torch.no_grad():
+        h, h_ref = f(x), torch.cat([f(v) for v in x_ref.split(len(x))])
     rows = nearest_by_class(h, y, h_ref, y_ref)[:, :restarts]
     x_adv, stands = x.clone(), answers(model, x) == y
     for r in rows.T:

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['AUTO', 'NAMES', 'OWN', 'MNIST_EPS', 'CIFAR_EPS', 'FAR_CIFAR', 'TABLE_A2', 'SCALED', 'settle', 'logits_of',
-           'check_model', 'Attack', 'run', 'find', 'cut', 'attack_names', 'attack_norms', 'attack', 'PaperAttack',
-           'paper_attacks', 'strong_attacks', 'Outcome', 'all_broken', 'distances', 'unmoved']
+           'check_model', 'Attack', 'run', 'find', 'cut', 'among', 'attack_names', 'attack_norms', 'attack',
+           'PaperAttack', 'paper_attacks', 'strong_attacks', 'Outcome', 'all_broken', 'distances', 'unmoved']
 
 # %% ../nbs/07_attack_zoo.ipynb #69b96dee
 import inspect, warnings
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Callable
 
 import torch
@@ -120,14 +121,17 @@ PASSES = { # name: passes of the model a step, steps if none are said
     'boundary': (.4, 5000), 'apgd-ce': (1, 100), 'apgd-dlr': (1, 100),
     'apgd-t': (9, 100), 'fab': (18, 100), 'fab-t': (12, 100),
     'square': (.4, 5000), 'apgd': (1, 100), 'targeted-pgd': (9, 40)}
+RUNS = {('apgd-ce', 'l1'): 5, ('apgd-t', 'l1'): 5/9} # AutoAttack's own
 
 def cost(self:Attack)->int: # at least 1
     "Roughly how many forward and backward passes an image costs."
     if self.parts: return sum(p.cost for p in self.parts)
     each, steps = PASSES.get(self.name, (1, 40))
     key = 'queries' if self.name == 'square' else 'steps'
-    steps = self.settings.get(key, steps)*self.settings.get('restarts', 1)
-    return max(1, round(each*steps))
+    runs = RUNS.get((self.name, self.norm), 1)
+    if 'restarts' in self.settings:
+        runs = self.settings['restarts']*min(1, runs)
+    return max(1, round(each*self.settings.get(key, steps)*runs))
 Attack.cost = property(cost)
 
 # %% ../nbs/07_attack_zoo.ipynb #18db1977
@@ -195,6 +199,18 @@ def cut(self:Attack,
     return settle(x_adv, x, eps, self.norm)
 Attack.cut = cut
 Attack.guarded = guarded
+
+def among(self:Attack,
+    x:Tensor, # all images that will be attacked, (n, c, h, w)
+    y:Tensor, # their labels
+    n:int=500, # references at most, evenly from all
+)->Attack:
+    "If it needs references: these, whatever batch it is given later."
+    if not getattr(self.f, 'looks_around', False): return self
+    every = -(-len(x)//n)
+    return replace(self, f=partial(self.f, references=(x[::every],
+                                                       y[::every])))
+Attack.among = among
 
 # %% ../nbs/07_attack_zoo.ipynb #13d4af56
 AUTO = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')
@@ -334,11 +350,13 @@ def own_attack(f, norm, seed, settings, name=None):
     check_own_settings(name, takes, settings)
     norm = check_choice('norm', norm or 'linf', NORMS)
     more = dict(norm=norm) if 'norm' in takes else {}
-    def g(model, x, y, eps, seed):
+    def g(model, x, y, eps, seed, **others):
         draw = (dict(generator=PerImage(seed, x.device))
                 if 'generator' in takes else {})
-        x_adv = f(model, x, y, eps=eps, **more, **draw, **settings)
+        x_adv = f(model, x, y, eps=eps, **more, **draw, **settings,
+                  **others)
         return Outcome(x_adv, y < 0)
+    g.looks_around = 'references' in {*takes} - {*settings}
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',
                   settings, seed, g)
 

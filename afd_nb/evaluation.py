@@ -257,6 +257,8 @@ def evaluate(
                      envelope=envelope, rests=True, starts='by image, 2',
                      folded=a.name not in UNFOLDED)
         if a.kind != 'fixed-budget': del about['epsilons']
+        if a.among(x, y) is not a: about['references'] = len(y)
+        a = a.among(x, y)
         s = Store(store, a, about)
         on_main(lambda: s.take(stack))
         w = on_main(s.load)

@@ -173,7 +173,7 @@ def gap_text(
     if not h['pgd']['right']: return f'{name}: PGD leaves nothing.'
     return (f"{name}: PGD leaves {left('pgd')}, {auto} "
             f"{left('autoattack')}" + (
-            f"; {100*gap(h):.1f} points of what PGD shows are not there."
+            f"; {100*gap(h):.1f} points fall only to AutoAttack."
             if gap(h) > 0 else '.'))
 
 # %% ../nbs/41_side_by_side.ipynb #08c80dda

@@ -95,7 +95,7 @@ def test_page_says_what_is_not_known(pages, name):
         assert 'robustness is unverified' in text
         assert 'One training each' in text
     if name == 'mnist':
-        assert '8.9 points of what PGD shows are not there' in text
+        assert '8.9 points fall only to AutoAttack' in text
         assert 'epochs 16 instead of 100' in text
 
 
