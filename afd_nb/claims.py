@@ -125,9 +125,10 @@ class Records:
         "A table of `afd_analyse` or `afd_transfer`, with later seeds."
         file = self.home/dataset/name
         if not file.exists(): return None
-        t, more = pd.read_csv(file), file.parent/'seeds'/file.name
+        read = lambda f: pd.read_csv(f, dtype=dict(answers=str))
+        t, more = read(file), file.parent/'seeds'/file.name
         if not more.exists(): return t
-        return pd.concat([t, pd.read_csv(more)], ignore_index=True)
+        return pd.concat([t, read(more)], ignore_index=True)
 
 # %% ../nbs/48_claims.ipynb #21a972fa
 def recorded_rows(

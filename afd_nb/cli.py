@@ -482,7 +482,8 @@ def afd_transfer(
     a = p.parse_args(argv)
     a.store = a.record = None
     with plain_errors('afd_transfer'):
-        say(transfer_command(a).to_string(index=False))
+        say(transfer_command(a).drop(columns='answers').to_string(
+            index=False))
 
 # %% ../nbs/33_cli.ipynb #686103b2
 def transfer_command(a):
@@ -507,6 +508,7 @@ def transfer_command(a):
     models = dict(zip(names, (t.model for t in targets)))
     table = pd.concat([transfer(
         models, models, x, y, eps=eps, batch_size=a.batch_size,
+        order=targets[0].order,
         attack=attack(name, seed=a.seed, **known[name])
         ).assign(attack=name, eps=eps) for name in a.attacks])
     on_main(lambda: write_text(out, table.round(6).to_csv(index=False)))

@@ -18,6 +18,7 @@ from .attack_zoo import check_model
 from .core import METHODS, check_number, check_whole, frozen, seeded
 from .evaluation import check_evaluation, wilson
 from .kept import batches, predict
+from .results import pack_answers
 
 # %% ../nbs/14_transfer.ipynb #8868d56d
 def transfer(
@@ -31,8 +32,9 @@ def transfer(
     batch_size:int=500, # images at a time
     seed:int=None,   # of the attack's random numbers; None: 0
     progress:Callable=None, # called with units: `effort` a source
+    order:str='',    # name of the images' order, see `Data.order`
     **settings,      # of the attack
-)->pd.DataFrame: # source, target, right, n, accuracy, low, high, failed
+)->pd.DataFrame: # source, target, right, n, …, failed, order, answers
     """Accuracy of every target under every source's attack (Table A4).
 
     Examples
@@ -55,7 +57,9 @@ def transfer(
                             settings)
     for k, m in dict.fromkeys([*sources.items(), *targets.items()]):
         for flag in check_model(m, x, y): warnings.warn(f"{k}: {flag}")
-    right = {(s, t): 0 for s in sources for t in targets}
+    a = a.among(x, y)
+    right = {(s, t): np.zeros(len(y), bool) for s in sources
+             for t in targets}
     failed = dict.fromkeys(sources, 0)
     for s, source in sources.items():
         for i in batches(np.ones(len(y), bool), batch_size):
@@ -63,19 +67,21 @@ def transfer(
             failed[s] += int(out.failed.sum())
             for t, target in targets.items():
                 with frozen(target), seeded(a.seed):
-                    right[s, t] += (predict(target, out.x_adv)
-                                    == y[i]).sum().item()
+                    right[s, t][i] = (predict(target, out.x_adv)
+                                      == y[i]).cpu().numpy()
             if progress: progress(len(i)*a.cost)
-    return transfer_rows(right, failed, len(y))
+    return transfer_rows(right, failed, order)
 
 # %% ../nbs/14_transfer.ipynb #2150fce3
-def transfer_rows(right:dict, failed:dict, n:int)->pd.DataFrame:
-    "`transfer`'s table, of what is right by pair and failed by source."
+def transfer_rows(right:dict, failed:dict, order:str='')->pd.DataFrame:
+    "`transfer`'s table, of the answers by pair and failed by source."
     rows = []
-    for (s, t), k in right.items():
+    for (s, t), each in right.items():
+        k, n = int(each.sum()), len(each)
         low, high = wilson(k, n)
         rows.append(dict(source=s, target=t, right=k, n=n, accuracy=k/n,
-                         low=low, high=high, failed=failed[s]))
+                         low=low, high=high, failed=failed[s], order=order,
+                         answers=pack_answers(each)))
     return pd.DataFrame(rows)
 
 # %% ../nbs/14_transfer.ipynb #084d3180

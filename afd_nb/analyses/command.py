@@ -37,6 +37,7 @@ class Asked:
     every:int = 1 # of the kept epochs, every so many
     layer:str = None # whose output is looked at; None: features(x)
     pool:bool = False
+    order:str = '' # of the images, see `Data.order`
 
     def images(self, what): # x, y
         n = self.n if self.n and what != 'features' else IMAGES[what]
@@ -221,7 +222,7 @@ def resolved(a): # Asked, names of analyses
         *jobs[0][1:3], one_of([t.dataset for t in targets], 'data sets', ''),
         check_number('--eps', eps, 0, above=True),
         check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n,
-        a.every, a.layer, a.pool)
+        a.every, a.layer, a.pool, targets[0].order)
     for k, t in zip(names, targets):
         asked.models[k] = f = asked.lens(t.model)
         with frozen(f), torch.no_grad(): f(asked.x[:2])
@@ -246,9 +247,10 @@ def about(asked, w, a)->dict: # one row of about.csv
     x, _ = asked.images(w)
     return dict(what=w, models=' '.join(asked.models), weights=' '.join(
                     weights_of(f.model) for f in asked.models.values()),
-                dataset=asked.dataset, n=len(x), eps=asked.eps,
-                norm=asked.norm, seed=asked.seed, layer=a.layer or '',
-                pool=a.pool, every=a.every, batch_size=asked.batch_size, **versions())
+                dataset=asked.dataset, order=asked.order, n=len(x),
+                eps=asked.eps, norm=asked.norm, seed=asked.seed,
+                layer=a.layer or '', pool=a.pool, every=a.every,
+                batch_size=asked.batch_size, **versions())
 
 def weights_of(model)->str: # eight hexadecimal digits
     "A short hash of a model's weights."
