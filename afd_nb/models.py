@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet', 'Embedding',
-           'Classifier', 'create_model', 'output_of', 'Features', 'features_of', 'SharedBatchNorm', 'synced',
-           'weights_sum', 'save_model', 'read_weights', 'load_model', 'built', 'load_official']
+           'Classifier', 'create_model', 'SharedBatchNorm', 'synced', 'weights_sum', 'save_model', 'read_weights',
+           'load_model', 'built', 'load_official', 'Features', 'features_of']
 
 # %% ../nbs/02_models.ipynb #045fc770
 import hashlib, json
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from .core import (check_choice, checksum, mean_over, seeded, world,
                          write_bytes)
+from .layers import Features, features_of
+
+_all_ = ['Features', 'features_of']
 
 # %% ../nbs/02_models.ipynb #59d7d00f
 class BasicBlock(nn.Module):
@@ -193,70 +196,6 @@ def create_model(
         E = Embedding(NETWORKS[network](tuple(shape)), mean, std,
                       normalize_features)
         return Classifier(E, n_classes, spec)
-
-# %% ../nbs/02_models.ipynb #46e73932
-def output_of(
-    model:nn.Module, # asked about x once
-    layer:str,       # a name of model.named_modules()
-    x:Tensor,        # images (b, c, h, w)
-): # the layer's output; ValueError if it is not called
-    "What `layer` gives in its last call while the model answers x."
-    seen = []
-    hook = model.get_submodule(layer).register_forward_hook(
-        lambda module, inputs, output: seen.append(output))
-    try: model(x)
-    finally: hook.remove()
-    if not seen: raise ValueError(f"layer={layer!r} is not used by the model")
-    return seen[-1]
-
-# %% ../nbs/02_models.ipynb #7ca565c2
-class Features(nn.Module):
-    "Images -> features (b, d): `model.features`, or what a layer gives."
-    def __init__(self,
-        model:nn.Module,  # with features(x), unless `layer` is named
-        layer:str=None,   # a name of model.named_modules()
-        pool:bool=False,  # (b, c, h, w) -> the mean over positions
-    ):
-        super().__init__()
-        if not isinstance(model, nn.Module):
-            raise TypeError("features are those of a torch.nn.Module, got "
-                            f"{type(model).__name__}")
-        layers = dict(model.named_modules())
-        if layer is None and not callable(getattr(model, 'features', None)):
-            raise ValueError(f"{type(model).__name__} has no features(x); "
-                             "name a layer: " + ', '.join(
-                                 k for k in layers if k.count('.') < 1 and k))
-        if layer is not None:
-            check_choice('layer', layer, [k for k in layers if k])
-        self.model, self.layer, self.pool = model, layer, pool
-
-    def forward(self, x:Tensor)->Tensor:
-        h = self.model.features(x) if self.layer is None else (
-            output_of(self.model, self.layer, x))
-        name = self.layer or 'features'
-        if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != len(x):
-            raise TypeError(f"{name} must give a tensor (b, ...), got "
-                            f"{type(h).__name__} {[*getattr(h, 'shape', [])]}")
-        if not h.is_floating_point():
-            raise TypeError(f"{name} must be floating point, got {h.dtype}")
-        if self.pool and h.ndim > 2: h = h.flatten(2).mean(2)
-        return h.flatten(1)
-
-def features_of(
-    model:nn.Module, # with features(x), unless `layer` is named
-    layer:str=None,  # a name of model.named_modules()
-    pool:bool=False, # (b, c, h, w) -> the mean over positions
-)->Features: # images -> (b, d)
-    """A model of its own that gives features (b, d).
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(),
-    ...                     nn.Linear(144, 10))
-    >>> features_of(net, '0', pool=True)(torch.rand(2, 1, 8, 8)).shape
-    torch.Size([2, 4])
-    """
-    return Features(model, layer, pool)
 
 # %% ../nbs/02_models.ipynb #58233612
 class Averaged(torch.autograd.Function):

@@ -38,6 +38,7 @@ class Asked:
     layer:str = None # whose output is looked at; None: features(x)
     pool:bool = False
     order:str = '' # of the images, see `Data.order`
+    axis:int = None # of the layer's channels; None: from the layer
 
     def images(self, what): # x, y
         n = self.n if self.n and what != 'features' else IMAGES[what]
@@ -52,8 +53,8 @@ class Asked:
         return RADII[own] | {self.norm: self.eps}
     def lens(self, model):
         "A model through whose `features` one looks at the layer."
-        from afd_nb.models import features_of
-        return features_of(model, self.layer, self.pool)
+        from afd_nb.layers import features_of
+        return features_of(model, self.layer, self.pool, self.axis)
     def epochs(self, run): # epoch -> model
         from afd_nb.training import load_epochs
         models = load_epochs(run.path, self.x.device)
@@ -188,10 +189,13 @@ def afd_analyse(
     add('--norm', help="linf, l2, l1 (default: the runs' own, else linf)")
     add('--every', type=int, default=1, metavar='N', help='of kept epochs, '
         'look at every N-th and the last (default: 1)')
-    add('--layer', help='look at this layer of the model instead of its '
-        'features(x)')
+    add('--layer', help='look at this layer of the model (default: '
+        'features(x) of a model that has them, else the input of its last '
+        'linear layer)')
     add('--pool', action='store_true', help='average the layer over '
         'positions')
+    add('--axis', type=int, help="of the layer's channels, with --pool "
+        '(default: as the layer has them)')
     a = p.parse_args(argv)
     with plain_errors('afd_analyse', 'Give the same command with --resume '
                       'to go on.'):
@@ -222,7 +226,7 @@ def resolved(a): # Asked, names of analyses
         *jobs[0][1:3], one_of([t.dataset for t in targets], 'data sets', ''),
         check_number('--eps', eps, 0, above=True),
         check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n,
-        a.every, a.layer, a.pool, targets[0].order)
+        a.every, a.layer, a.pool, targets[0].order, a.axis)
     for k, t in zip(names, targets):
         asked.models[k] = f = asked.lens(t.model)
         with frozen(f), torch.no_grad(): f(asked.x[:2])
@@ -249,7 +253,8 @@ def about(asked, w, a)->dict: # one row of about.csv
                     weights_of(f.model) for f in asked.models.values()),
                 dataset=asked.dataset, order=asked.order, n=len(x),
                 eps=asked.eps, norm=asked.norm, seed=asked.seed,
-                layer=a.layer or '', pool=a.pool, every=a.every,
+                layer='; '.join(dict.fromkeys(
+                    f.where for f in asked.models.values())), pool=a.pool, every=a.every,
                 batch_size=asked.batch_size, **versions())
 
 def weights_of(model)->str: # eight hexadecimal digits
@@ -310,7 +315,10 @@ def analyse_command(a):
             write_text(file, pd.concat([kept, pd.DataFrame([row])]).to_csv(
                 index=False))
             bar.write(f"\n{w}: {row['n']} images of {row['dataset']}, "
-                      f"{row['norm']} eps {row['eps']:g}\n\n{said}\n",
+                      f"{row['norm']} eps {row['eps']:g}"
+                      + f"; h: {row['layer']}"*(row['layer']
+                                                != 'features(x)')
+                      + f'\n\n{said}\n',
                       file=sys.stdout)
     if 'sensitivity' in what:
         from afd_nb.analyses.sensitivity import sensitivity_tests
