@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .core import (as_device, check_choice, check_number, check_whole,
                          draw, generator, seeded)
+from .folders import both_parts, header, open_image
 
 # %% ../nbs/01_data.ipynb #97198c7f
 class TensorSplit:
@@ -59,17 +60,6 @@ class _Files(torch.utils.data.Dataset):
             x = F.interpolate(x[None], size, mode='bilinear',
                               antialias=True)[0].clamp_(0, 1)
         return x
-
-# %% ../nbs/01_data.ipynb #4db62c22
-def open_image(path, channels:int):
-    "The image at `path`, grey for 1 channel and RGB for 3."
-    from PIL import Image
-    try:
-        with Image.open(path) as img:
-            return img.convert('L' if channels == 1 else 'RGB')
-    except Exception as e: # a torn file raises anything
-        raise ValueError(f"{path} is not a readable image; remove or "
-                         f"replace it ({type(e).__name__}: {e})") from e
 
 # %% ../nbs/01_data.ipynb #1ddb80e7
 class FileSplit:
@@ -261,34 +251,16 @@ def _torchvision(name, root, download):
 
 # %% ../nbs/01_data.ipynb #5e1c07e4
 def _folder(root):
-    "`root/{train,test}/CLASS/*` as lists of (path, class)."
-    from torchvision.datasets import ImageFolder
-    for part in ('train', 'test'):
-        if not (root/part).is_dir():
-            raise FileNotFoundError(
-                f"{root} has no folder '{part}'; an image folder is "
-                "root/train/CLASS/* and root/test/CLASS/*, named by "
-                "root=… or the environment variable AFD_DATA")
-    train, test = (ImageFolder(root/p) for p in ('train', 'test'))
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise ValueError(f"{root}: train and test have other classes: "
-                         f"{', '.join(odd[:5])}")
-    return Raw(train.samples, [test.samples[i] for i in
-               shuffled(len(test.samples))], train.classes)
+    "An image folder, its test images in the fixed order."
+    train, test, classes = both_parts(root)
+    return Raw(train, [test[i] for i in shuffled(len(test))], classes)
 
 # %% ../nbs/01_data.ipynb #5c2cecd1
 def _folder_shape(samples, size):
     "(c, h, w) from all headers; grey only if every image is grey."
-    from PIL import Image
     first, grey = None, True
     for path, _ in samples:
-        try:
-            with Image.open(path) as img: mode, wh = img.mode, img.size
-        except Exception as e: # a torn file raises anything
-            raise ValueError(f"{path} is not a readable image; remove "
-                             f"or replace it ({type(e).__name__}: {e})"
-                             ) from e
+        mode, wh = header(path)
         if mode[0] in 'IF':
             raise ValueError(f"{path} has more than 8 bits a channel "
                              f"({mode}); convert it to 8 bits first")
