@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'STATS', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet', 'SmallNet', 'Embedding',
            'Classifier', 'create_model', 'SharedBatchNorm', 'synced', 'weights_sum', 'save_model', 'read_weights',
-           'load_model', 'built', 'load_official', 'Features', 'features_of']
+           'load_model', 'built', 'read_checkpoint', 'load_official', 'Features', 'features_of']
 
 # %% ../nbs/02_models.ipynb #045fc770
 import hashlib, json
@@ -374,21 +374,43 @@ def official_state(E:dict, Dc:dict, linear:str)->dict:
     return state | {'Dc.' + plain(k).removeprefix(linear + '.'): v
                     for k, v in Dc.items()}
 
+# %% ../nbs/02_models.ipynb #838f8a2a
+def read_checkpoint(
+    path,     # of torch.save
+    allow=(), # classes that it may hold beside tensors
+): # what was saved, on the CPU; runs no code of the file
+    "What torch saved; ValueError names what it holds beside weights."
+    from torch.serialization import (get_unsafe_globals_in_checkpoint,
+                                     safe_globals)
+    try:
+        with safe_globals([*allow]):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e: # of a pickle: anything
+        try: others = get_unsafe_globals_in_checkpoint(path)
+        except Exception: others = [] # torn, or of an old torch
+        known = {f'{c.__module__}.{c.__qualname__}' for c in allow}
+        others = sorted({*others} - known)
+        if not others: raise ValueError(f"{path} is torn, or no checkpoint "
+                                        f"({type(e).__name__})") from e
+        last = ', '.join(k.rsplit('.', 1)[-1] for k in others)
+        raise ValueError(
+            f"{path} holds {', '.join(others)} beside its weights and was "
+            "not opened. If you trust where it is from, import and allow "
+            f"that: allow=[{last}]") from e
+
 # %% ../nbs/02_models.ipynb #d2b8fa18
 def load_official(
     path,        # a .pt file that the authors released
     *, dataset:str, # 'mnist', 'cifar10' or 'cifar100'
     normalize_features:bool=None, # which variant; None asks the file
+    allow=(),    # classes that the file may hold beside its weights
 )->Classifier: # in eval mode, on the CPU
     "A released AFD checkpoint as a `Classifier`; says what does not fit."
     check_choice('dataset', dataset, OFFICIAL)
     network, shape, n_classes, linear = OFFICIAL[dataset]
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    try: file = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e:
-        raise ValueError(f"{path} is torn, or holds more than weights "
-                         f"and was not opened ({e})") from e
+    file = read_checkpoint(path, allow)
     for k in ('E_state_dict', 'Dc_state_dict'):
         if not isinstance(file, dict) or k not in file:
             raise ValueError(f"{path} lacks {k}")
