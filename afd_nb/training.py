@@ -29,7 +29,7 @@ from .core import (PART, Share, as_device, check_choice, check_images,
                          write_bytes, write_json, write_text)
 from .data import NAMES, Data, TensorSplit, batches, load_data, take
 from .models import (STATS, Classifier, built, create_model,
-                           read_weights, save_model, synced)
+                           read_weights, save_model, state_of, synced)
 from .recipe import Recipe, from_json, to_json
 from .trouble import TrainingTrouble, TrainingWarning, begun, diary
 
@@ -185,8 +185,11 @@ def update_average(
     "One step of the exponential average of weights and statistics."
     a = min(decay, (1 + step)/(10 + step))
     with torch.no_grad():
+        done = set()
         for m, v in zip(mean.state_dict().values(),
                         model.state_dict().values()):
+            if m.data_ptr() in done: continue # a layer's second name
+            done.add(m.data_ptr())
             if m.is_floating_point(): m.lerp_(v, 1 - a)
             else: m.copy_(v)
 
@@ -569,6 +572,7 @@ def fit(
         if out is None: raise ValueError("keep needs out=…, a folder")
     data = the_data(r, data, device)
     l = start_loop(r, data, device)
+    state_of(l.method.model) # refuses what no file could hold
     if progress is None: progress = sys.stderr.isatty() and world().main
     with ExitStack() as stack:
         state = None if out is None else on_main(

@@ -259,9 +259,9 @@ def about(asked, w, a)->dict: # one row of about.csv
 
 def weights_of(model)->str: # eight hexadecimal digits
     "A short hash of a model's weights."
+    from afd_nb.kept import bytes_of
     h = hashlib.sha256()
-    for v in model.state_dict().values():
-        h.update(v.detach().cpu().contiguous().numpy().tobytes())
+    for v in model.state_dict().values(): h.update(bytes_of(v))
     return h.hexdigest()[:8]
 
 # %% ../../nbs/36_analyse.ipynb #e56663a5

@@ -1,0 +1,88 @@
+"Networks of others: whatever `fit` accepts is read again, by every reader."
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from afd_nb.analyses.command import afd_analyse
+from afd_nb.cli import afd_evaluate
+from afd_nb.models import NETWORKS
+from afd_nb.recipe import Recipe
+from afd_nb.training import fit, load_run
+
+
+class Computes(nn.Module):
+    "A constructor that needs the values of tensors."
+    def __init__(self, shape):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(shape[1]**2, 12))
+        self.scale = float(torch.linspace(0, 2, 5).numpy().mean())
+        self.n_features = 12
+
+    def forward(self, x): return self.net(x).relu()*self.scale
+
+
+class Tied(nn.Module):
+    "One layer under two names."
+    def __init__(self, shape):
+        super().__init__()
+        self.down = nn.Linear(shape[1]**2, 12)
+        self.first = self.second = nn.Linear(12, 12)
+        self.n_features = 12
+
+    def forward(self, x):
+        return self.second(self.first(self.down(x.flatten(1)).relu()).relu())
+
+
+class Extra(Tied):
+    "Keeps something in its state that is no tensor."
+    def get_extra_state(self): return dict(calls=1)
+    def set_extra_state(self, state): pass
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    for k in (Computes, Tied, Extra):
+        monkeypatch.setitem(NETWORKS, k.__name__.lower(), k)
+
+
+def recipe(network, **more):
+    return Recipe(dataset='digits', method='at', network=network, epochs=2,
+                  n_train=256, n_valid=64, batch_size=64, steps=1,
+                  valid_steps=1, **more)
+
+
+@pytest.mark.parametrize('name', ['computes', 'tied'])
+@pytest.mark.parametrize('average', [0., .5])
+def test_what_is_trained_is_read(registered, tmp_path, capsys, name, average):
+    run = fit(recipe(name, average=average), out=tmp_path/'run',
+              device='cpu', progress=False)
+    again = load_run(tmp_path/'run')
+    x = torch.rand(3, 1, 8, 8)
+    assert again.model(x).equal(run.model.eval()(x))
+    more = fit(recipe(name, average=average), out=tmp_path/'run',
+               resume=True, device='cpu', progress=False)
+    assert len(more.history) == 2
+    afd_evaluate([str(tmp_path/'run'), '--n', '20', '--attacks', 'fgsm'])
+    afd_analyse([str(tmp_path/'run'), '--n', '30', '--what', 'dimensions',
+                 '--out', str(tmp_path/'out')])
+    assert 'fgsm' in capsys.readouterr().out
+    assert pd.read_csv(tmp_path/'out'/'dimensions.csv').width[0] == 12
+
+
+def test_an_average_of_tied_layers_is_that_of_untied_ones(registered):
+    "Averaged weights: the tied layer moves as far as the others."
+    run = fit(recipe('tied', average=.5), device='cpu', progress=False)
+    state = run.model.state_dict()
+    assert state['E.net.first.weight'].equal(state['E.net.second.weight'])
+    assert np.isfinite(run.history.select_dtypes('number').values).all()
+
+
+def test_what_no_file_can_hold_is_refused_before_training(registered,
+                                                          tmp_path):
+    steps = []
+    with pytest.raises(ValueError, match='_extra_state of the network'):
+        fit(recipe('extra'), out=tmp_path/'run', device='cpu',
+            progress=lambda *_: steps.append(1))
+    assert not steps and not (tmp_path/'run').exists()
