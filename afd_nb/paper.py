@@ -176,19 +176,21 @@ def ours(
     method:str, # of the training
     attack:str, # its name
     eps:float,  # radius in pixel units
-    n:int=1000, # test images
+    n:int=None, # test images; None: the most on record
     **about,    # other columns: norm, settings, …
 )->Measured: # None: not run; ValueError where a seed has two rows
     "What was recorded of a method under an attack, over its plain seeds."
     t = results
-    about = dict(dataset=dataset, method=method, attack=attack, eps=eps, n=n,
+    about = dict(dataset=dataset, method=method, attack=attack, eps=eps,
                  split='test') | about
     for k, v in about.items(): t = t[t[k] == v]
     t = t[t.run == 'seed' + t.seed.astype(str)]
+    n = n or t.n.max()
+    t = t[t.n == n]
     if t.duplicated('seed').any():
         raise ValueError(f"{attack} at eps {eps} has more than one row a "
                          "seed: say which settings")
-    return measured((t.accuracy*n).round(), n) if len(t) else None
+    return measured((t.accuracy*n).round(), int(n)) if len(t) else None
 
 # %% ../nbs/40_paper.ipynb #43faae80
 SAMPLE = dict(
