@@ -221,6 +221,7 @@ class Features(nn.Module):
         if not isinstance(model, nn.Module):
             raise TypeError("features are those of a torch.nn.Module, got "
                             f"{type(model).__name__}")
+        model = getattr(model, '_orig_mod', model) # of torch.compile
         layers = dict(model.named_modules())
         if layer is None and not callable(getattr(model, 'features', None)):
             raise ValueError(f"{type(model).__name__} has no features(x); "
