@@ -59,8 +59,8 @@ def targeted(
     >>> targeted(model, x, y, eps=.5, steps=3).item()
     0.0
     """
-    check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
-                 restarts=restarts)
+    x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
+                        restarts=restarts)
     check_whole('n_targets', n_targets, 1)
     with frozen(model), torch.no_grad(): z = model(x)
     check_answer(z, len(x))
@@ -125,10 +125,11 @@ def target_feature_attack(
     generator:torch.Generator=None, # draws the starts; or a `PerImage`
 )->Tensor: # x_adv; an image with no reference of another class as it was
     "PGD on the similarity of E(x') to features of another class."
-    check_attack(x, y, eps=eps, norm=norm, steps=steps, restarts=restarts)
+    x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps,
+                        restarts=restarts)
     f = features_of(model)
     x_ref, y_ref = references or (x, y)
-    with frozen(model), torch.no_grad():
+    with frozen(f), torch.no_grad():
         h, h_ref = f(x), torch.cat([f(v) for v in x_ref.split(len(x))])
     rows = nearest_by_class(h, y, h_ref, y_ref)[:, :restarts]
     x_adv, stands = x.clone(), answers(model, x) == y

@@ -21,7 +21,7 @@ import torch
 from scipy.stats import norm as normal
 from torch import Tensor, nn
 
-from .attack_zoo import (OWN, Attack, PaperAttack,
+from .attack_zoo import (OWN, Attack, PaperAttack, eps_flags,
                                attack as get_attack)
 from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
@@ -245,10 +245,12 @@ def evaluate(
     """
     a, epsilons = check_evaluation(x, y, attack, epsilons, norm,
                                    batch_size, seed, settings)
+    x, y = check_images(x), check_labels(y)
+    seen = seen or look(model, x, y, batch_size)
+    for note in [*seen.flags, *eps_flags(epsilons[-1], a.norm)]:
+        warnings.warn(note)
     if a.library == 'afd_nb' and a.name not in OWN: store = None
     with frozen(model), seeded(a.seed), ExitStack() as stack:
-        seen = seen or look(model, x, y, batch_size)
-        for flag in seen.flags: warnings.warn(flag)
         size = seen.batch_size
         about = dict(model=seen.mark, attack=a.name, norm=a.norm,
                      library=made_by(a.library), seed=a.seed,
@@ -257,6 +259,7 @@ def evaluate(
                      envelope=envelope, rests=True, starts='by image, 2',
                      folded=a.name not in UNFOLDED)
         if a.kind != 'fixed-budget': del about['epsilons']
+        if seen.whole: about['whole'] = True
         if a.among(x, y) is not a: about['references'] = len(y)
         a = a.among(x, y)
         s = Store(store, a, about)
@@ -267,7 +270,7 @@ def evaluate(
             s.save(w)
         go = by_eps if a.kind == 'fixed-budget' else by_finds
         go(model, x, y, a, epsilons, size, envelope, w, s,
-           progress or (lambda units: None))
+           progress or (lambda units: None), seen.whole)
     return summed_up(x, y, a, epsilons, envelope, w, seen, order)
 
 # %% ../nbs/12_evaluation.ipynb #37a32443
@@ -320,7 +323,8 @@ def summed_up(x, y, a, epsilons, envelope, w, seen, order)->Evaluation:
     robust = w.right[:, None] & stands
     e = Evaluation(a.name, a.norm, epsilons, robust,
                    ceilings(x, y, epsilons, a.norm), settings,
-                   w.failed & robust, distinct([*seen.flags, *w.notes]),
+                   w.failed & robust, distinct([*seen.flags, *eps_flags(
+                       epsilons[-1], a.norm), *w.notes]),
                    parts, w.by, seen.mark, y.cpu().numpy(), order)
     for j, eps in enumerate(epsilons):
         if eps: all_broken(a, e.failed[robust[:, j], j], e.notes)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .core import frozen, seeded
+from .core import frozen, is_guard, seeded
 
 # %% ../nbs/43_folding.ipynb #c4c6e42e
 def fold_weights(
@@ -167,7 +167,8 @@ def twin(
     "`model` with folded convolutions; whatever tracing raises."
     g = fx.GraphModule(model, Calls().trace(model))
     shapes = Shapes(g)
-    with torch.no_grad(): shapes.run(x[:2])
+    with torch.no_grad(): shapes.run(v := x[:2].clone())
+    if v._version: raise ValueError('it changes its input')
     for k, (n, conv, after, bn) in enumerate(convolutions(g)):
         shape = shapes.of[n.args[0]][1:]
         if as_matrix(conv, shape, x.device):
@@ -194,13 +195,16 @@ def agree(
     tolerance:float=1e-3, # relative, in the largest logit or the L2 norm
 )->bool: # they do
     "Do two networks give the same logits and input gradients?"
+    touched = []
     def look(f):
         with torch.set_grad_enabled(gradients):
             v = x.detach().clone().requires_grad_(gradients)
             z = f(v)
+            touched.append(not v.equal(x))
             if not gradients: return z, z
             return z.detach(), torch.autograd.grad(z.logsumexp(1).sum(), v)[0]
     (z, g), (w, h) = look(net), look(model)
+    if any(touched) or z.dtype != w.dtype: return False
     near = (z - w).abs().max() <= tolerance*w.abs().max().clamp_min(1e-3)
     return bool(near & ((g - h).norm() <= 10*tolerance*h.norm() + 1e-12))
 
@@ -248,8 +252,9 @@ def folded(
 ): # a module with the same answers, for inputs shaped like x
     "The network to attack: the twin of `model`, else `model` itself."
     if not isinstance(model, nn.Module) or not len(x): return model
-    if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks
-           for m in model.modules()): return model # they want to be run
+    if any(not is_guard(hook) for m in model.modules() for hook in (
+            *m._forward_hooks.values(), *m._forward_pre_hooks.values(),
+            *m._backward_hooks.values())): return model # they must run
     key = (tuple(x.shape[1:]), x.dtype, x.device)
     known = TWINS.setdefault(model, {})
     if known.get(key) is not None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIBRARIES', 'OWN', 'bytes_of', 'fingerprint', 'library_versions', 'made_by', 'memory_left', 'bytes_kept', 'fitting',
-           'Seen', 'look']
+           'Seen', 'look', 'says_nothing']
 
 # %% ../nbs/44_kept_on_disk.ipynb #f4a3a8a9
 import hashlib, importlib.util, io, json
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attack_zoo import check_model, logits_of
+from .attack_zoo import BATCH, check_model, logits_of
 from .core import (check_whole, frozen, gathered, locked, seeded,
                          world, write_bytes)
 
@@ -180,6 +180,7 @@ class Seen:
     mark:str          # fingerprint
     right:np.ndarray  # bool (n,): right when not attacked
     batch_size:int    # images that fit
+    whole:bool=False  # all images are one batch, see `BATCH`
 
 def look(
     model:nn.Module,     # images in [0, 1] -> logits
@@ -189,12 +190,32 @@ def look(
 )->Seen:
     "Check the model, fingerprint it, and ask it once about every image."
     if batch_size is not None: check_whole('batch_size', batch_size, 1)
+    flags = check_model(model, x, y)
+    whole = BATCH in flags
     with frozen(model), seeded(0):
-        flags = check_model(model, x, y)
-        size = batch_size or min(gathered(fitting(model, x)))
+        fits = batch_size if batch_size and not whole else min(
+            gathered(fitting(model, x, len(x) if whole else 1000)))
+        if whole and fits < len(x):
+            raise ValueError(f"{BATCH}; of {len(x)} no more than {fits} "
+                             "fit into memory: give fewer")
         right = torch.cat([predict(model, xb) == yb for xb, yb in zip(
-            x.split(size), y.split(size))]).cpu().numpy()
-        return Seen(flags, fingerprint(model, x, y), right, size)
+            x.split(fits), y.split(fits))]).cpu().numpy()
+        return Seen([*flags, *says_nothing(right, y)],
+                    fingerprint(model, x, y), right, fits, whole)
+
+def says_nothing(
+    right:np.ndarray, # bool (n,): right when not attacked
+    y:Tensor,         # labels (n,)
+)->list: # of str
+    "Notes on images that any attack's accuracy says nothing about."
+    out = []
+    if len(y) > 1 and (y == y[0]).all():
+        out.append(f'all labels are {int(y[0])}: a constant answer would '
+                   'be right, and robust, on all images')
+    if not right.any():
+        out.append('no image is right before the attack: the accuracy of 0 '
+                   'says nothing about robustness')
+    return out
 
 # %% ../nbs/44_kept_on_disk.ipynb #345c6236
 def turns(mask, size)->list: # of lists of index arrays
@@ -214,22 +235,24 @@ def each(f, todo): # yields (batch, f of the batch)
         yield i, answer
 
 # %% ../nbs/44_kept_on_disk.ipynb #858d81ba
-def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress):
+def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress,
+           whole=False):
     "A fixed-budget attack: eps by eps, part by part, who still stands."
     for j, eps in enumerate(epsilons):
         alive = w.right & (not envelope or (w.by[:, :j] < 0).all(1))
         for k, part in enumerate(a.parts or (a,)):
             left = alive & ((w.by[:, j] < 0) | (w.by[:, j] >= k)) & (eps > 0)
-            progress(int(len(y) - left.sum())*part.cost)
+            asked = left | left.any() if whole else left
+            progress(int(len(y) - asked.sum())*part.cost)
             def attacked(i): # fooled, failed, notes
                 out = part.run(model, x[i], y[i], eps=eps, checked=True,
-                               early_stop=envelope)
+                               early_stop=envelope, whole=whole)
                 wrong = (predict(model, out.x_adv) != y[i]) & ~out.failed
                 return wrong.cpu().numpy(), out.failed.cpu().numpy(), out.notes
-            for turn in turns(left, size):
+            for turn in turns(asked, size):
                 todo = [i for i in turn if (w.done[i, j] <= k).any()]
                 for i, (wrong, failed, notes) in each(attacked, todo):
-                    w.by[i[wrong], j] = k
+                    w.by[i[wrong & left[i]], j] = k
                     w.done[i, j] = k + 1
                     w.failed[i, j] |= failed
                     w.notes = list(dict.fromkeys([*w.notes, *notes]))
@@ -237,9 +260,11 @@ def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress):
                 progress(sum(map(len, turn))*part.cost)
 
 # %% ../nbs/44_kept_on_disk.ipynb #b5a591ee
-def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
+def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress,
+             whole=False):
     "A one-step or minimum-norm attack: once for all eps."
-    progress(int((~w.right).sum())*len(epsilons)*a.cost)
+    asked = w.right | w.right.any() if whole else w.right
+    progress(int((~asked).sum())*len(epsilons)*a.cost)
     if w.epsilons != epsilons: # of the same finds
         k = len(epsilons)
         w.by = np.full((len(y), k), -1, 'i1')
@@ -248,7 +273,8 @@ def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
         w.epsilons = epsilons
     def find(i): # finds, failed, notes
         if w.done[i].all(): return w.found[i], w.failed[i, 0], []
-        out = a.find(model, x[i], y[i])
+        more = dict(whole=True) if whole else {}
+        out = a.find(model, x[i], y[i], **more)
         return out.x_adv.cpu().numpy(), out.failed.cpu().numpy(), out.notes
     def cut(i): # finds, failed, notes, what fooled at each eps
         found, failed, notes = find(i)
@@ -257,11 +283,12 @@ def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress):
         for j, eps in enumerate(epsilons):
             left = ~failed & (eps > 0) & ~(envelope & wrong.any(1))
             if not left.any(): continue
-            k = i[left]
-            z = predict(model, a.cut(x[k], v[torch.from_numpy(left)], eps))
-            wrong[left, j] = (z != y[k]).cpu().numpy()
+            rows = left | whole
+            k = i[rows]
+            z = predict(model, a.cut(x[k], v[torch.from_numpy(rows)], eps))
+            wrong[rows, j] = (z != y[k]).cpu().numpy() & left[rows]
         return found, failed, notes, wrong
-    for turn in turns(w.right, size):
+    for turn in turns(asked, size):
         todo = [i for i in turn if not (w.done[i] == 2).all()]
         for i, (found, failed, notes, wrong) in each(cut, todo):
             w.found[i], w.failed[i] = found, failed[:, None]

@@ -8,7 +8,7 @@ __all__ = ['FEATURE', 'takes_norm', 'Trials', 'by_gradient', 'by_eps', 'everythi
            'diagnosis_effort']
 
 # %% ../nbs/13_masking.ipynb #9a35e978
-import math, warnings
+import math, re, warnings
 from typing import Callable
 
 import numpy as np
@@ -16,10 +16,11 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .attack_zoo import OWN, attack, check_model, logits_of
+from .attack_zoo import (BATCH, OWN, RANDOM, attack, check_model,
+                               logits_of)
 from .attacks import PerImage, pgd
-from .core import (check_choice, check_number, check_whole, frozen,
-                         generator)
+from .core import (check_choice, check_images, check_labels,
+                         check_number, check_whole, frozen, generator)
 from .evaluation import ceiling, effort, evaluate, look
 from .gradient_checks import connected, fosc, input_gradients
 from .norms import NORMS
@@ -67,7 +68,8 @@ def run(self:Trials,
     "One attack on the model."
     if takes_norm(name): settings['norm'] = self.norm
     with warnings.catch_warnings(): # it has a row of its own
-        warnings.filterwarnings('ignore', 'the model is random')
+        for note in (RANDOM, BATCH):
+            warnings.filterwarnings('ignore', re.escape(note))
         return evaluate(self.model, self.x, self.y, attack=name,
                         epsilons=[0., eps or self.eps],
                         seed=self.seed + seed, **settings, **self.more)
@@ -216,10 +218,13 @@ def by_stationarity(
     stands = torch.from_numpy(d.base.robust[:, 1])
     if not stands.any(): return [d.row(check, None, 'PGD fooled all')]
     on = stands.to(d.x.device)
-    x_adv = d.last_points(d.x[on], d.y[on])
-    g = input_gradients(d.model, x_adv, d.y[on])
-    left = torch.full((d.n,), math.nan)
-    left[stands] = fosc(x_adv, d.x[on], g, d.eps, d.norm).cpu()
+    whole = getattr(d.more.get('seen'), 'whole', False)
+    asked = on | whole # a batch that must not be parted is asked whole
+    x_adv = d.last_points(d.x[asked], d.y[asked])
+    g = input_gradients(d.model, x_adv, d.y[asked],
+                        size=d.n if whole else 500)
+    k, left = on[asked], torch.full((d.n,), math.nan)
+    left[stands] = fosc(x_adv[k], d.x[on], g[k], d.eps, d.norm).cpu()
     if left.isnan().all():
         return [d.row(check, None, 'all gradients are 0')]
     return [d.row(check, left.numpy())]
@@ -256,7 +261,7 @@ def no_features(
     f = getattr(model, 'features', None)
     if not callable(f): return 'the model has no .features(x)'
     with frozen(model), torch.enable_grad():
-        h = f(x[:2].clone().requires_grad_())
+        h = f(x[:2].clone().requires_grad_().clone()) # may be changed
     if not isinstance(h, Tensor) or h.ndim != 2 or len(h) != 2:
         return '.features(x) gives no (b, d) tensor'
     return '' if h.requires_grad else '.features(x) has no gradient'
@@ -291,16 +296,19 @@ def diagnose(
     """
     check_diagnosis(eps, norm, steps, queries, seed, level)
     check_model(model, x, y)
-    model = connected(model, x)
-    seen = look(model, x, y, batch_size)
-    d = Trials(model, x, y, eps=eps, norm=norm, steps=steps,
-               autoattack=autoattack or {}, queries=queries, seed=seed,
-               level=level, batch_size=seen.batch_size, store=store,
-               progress=progress, seen=seen)
-    rows = [row('random answers', len(seen.flags))]
-    for part in (by_gradient, by_eps, by_black_box, by_effort,
-                 by_stationarity, by_adaptive, by_autoattack):
-        rows += part(d)
+    x, y = check_images(x), check_labels(y)
+    with frozen(model): # autograd is on, whatever the caller switched off
+        model = connected(model, x)
+        seen = look(model, x, y, batch_size)
+        d = Trials(model, x, y, eps=eps, norm=norm, steps=steps,
+                   autoattack=autoattack or {}, queries=queries, seed=seed,
+                   level=level, batch_size=seen.batch_size, store=store,
+                   progress=progress, seen=seen)
+        rows = [row('random answers', RANDOM in seen.flags),
+                row('batch-dependent answers', BATCH in seen.flags)]
+        for part in (by_gradient, by_eps, by_black_box, by_effort,
+                     by_stationarity, by_adaptive, by_autoattack):
+            rows += part(d)
     known = list(CHECKS)
     return report(sorted(rows, key=lambda r: known.index(r['check'])),
                   eps=float(eps), norm=norm, order=order, n=len(y),

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from .attack_zoo import check_model
-from .core import METHODS, check_number, check_whole, frozen, seeded
+from .attack_zoo import BATCH, check_model, eps_flags
+from .core import (METHODS, check_images, check_labels, check_number,
+                         check_whole, frozen, seeded)
 from .evaluation import check_evaluation, wilson
 from .kept import batches, predict
 from .results import pack_answers
@@ -55,8 +56,12 @@ def transfer(
                              f"got {type(models).__name__} {models!r:.40}")
     a, _ = check_evaluation(x, y, attack, [eps], norm, batch_size, seed,
                             settings)
+    x, y = check_images(x), check_labels(y)
+    for note in eps_flags(eps, a.norm): warnings.warn(note)
     for k, m in dict.fromkeys([*sources.items(), *targets.items()]):
-        for flag in check_model(m, x, y): warnings.warn(f"{k}: {flag}")
+        flags = check_model(m, x, y)
+        for flag in flags: warnings.warn(f"{k}: {flag}")
+        if BATCH in flags: batch_size = len(y)
     a = a.among(x, y)
     right = {(s, t): np.zeros(len(y), bool) for s in sources
              for t in targets}

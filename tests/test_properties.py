@@ -485,7 +485,7 @@ def test_the_report_is_whole(c, eps):
     with untouched(net):
         d = diagnose(net, c.x, c.y, eps=eps, steps=2, queries=3,
                      autoattack=dict(version='rand', steps=2, restarts=1))
-    assert len(d) == 14 and set(d.verdict) <= {'ok', 'suspicious', 'not run'}
+    assert len(d) == 15 and set(d.verdict) <= {'ok', 'suspicious', 'not run'}
     assert (d.value.isna() == (d.verdict == 'not run')).all()
     ran = d[d.verdict != 'not run']
     assert (ran.low <= ran.value + 1e-9).all()
