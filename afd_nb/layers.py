@@ -182,7 +182,8 @@ def own_features(
     method = getattr(net, 'features', None)
     own = callable(method) and not isinstance(method, nn.Module)
     if own and f.where == 'features(x)': return method(x)
-    name, h = before_last_linear(net, x)
+    linear = any(isinstance(m, nn.Linear) for m in net.modules())
+    name, h = before_last_linear(net, x) if linear else ('', None)
     if own and f.where is None:
         mine = method(x)
         if keeps_protocol(mine, h):

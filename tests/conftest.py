@@ -54,8 +54,9 @@ def pytest_runtest_makereport(item):
 
 
 # two workers take whole files: the long ones first, so that both end together
-LONG_FIRST = ('test_faults', 'test_properties', 'test_scaling',
-              'test_analyses', 'test_processes', 'test_experiments')
+LONG_FIRST = ('test_faults', 'test_awkward', 'test_properties',
+              'test_scaling', 'test_analyses', 'test_processes',
+              'test_experiments')
 
 
 def pytest_collection_modifyitems(items):
