@@ -27,7 +27,9 @@ def output_of(
     if not seen: raise ValueError(f"layer={layer!r} is not used by the model")
     return seen[-1]
 
-def copied(v): # of anything but a tensor: itself
+def copied(
+    v, # a layer's output
+): # a copy of a tensor; anything else itself
     "A copy that a later operation in place does not reach."
     return v.clone() if isinstance(v, Tensor) else v
 
@@ -137,7 +139,11 @@ class Features(nn.Module):
         if self.pool and h.ndim > 2: h = self.pooled(h, net, x)
         return h.flatten(1)
 
-    def pooled(self, h:Tensor, net, x)->Tensor: # (b, c)
+    def pooled(self,
+        h:Tensor, # of the layer, (b, …)
+        net:nn.Module, # that it is a layer of
+        x:Tensor, # images (b, c, h, w)
+    )->Tensor: # (b, c)
         "The mean over all axes but the channels'."
         if self.axis is None: self.axis = channel_axis(net, self.layer, x)
         if self.axis is None:
