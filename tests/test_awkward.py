@@ -550,5 +550,7 @@ def test_layers_of_a_compiled_model_have_their_own_names():
         f = features_of(compiled, layer)
         with frozen(f), torch.no_grad():
             assert f(X).equal(features_of(m, layer)(X))
-    refused(lambda: features_of(compiled, '_orig_mod.conv'),
-            'choose from Dc, bn, conv, drop')
+    f = features_of(compiled, '_orig_mod.conv') # as torch spells it
+    with frozen(f), torch.no_grad():
+        assert f(X).equal(features_of(m, 'conv')(X))
+    refused(lambda: features_of(compiled, 'fc'), "layer='fc'")
