@@ -135,7 +135,7 @@ def float_type_named(model, x):
         if not other or isinstance(e, torch.OutOfMemoryError): raise
         raise ValueError(
             f"the model is {other[0]} and does not take images in "
-            f"{x.dtype} ({e}): give model.float(), or let its forward "
+            f"{x.dtype}: give model.float(), or let its forward "
             f"begin with x = x.to({other[0]})") from e
 
 def left_in_train(model)->list: # of str
