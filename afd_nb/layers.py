@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['p', 'SECOND', 'output_of', 'copied', 'before_last_linear', 'own_axis', 'channel_axis', 'judged', 'Features',
-           'features_of', 'uncompiled', 'own_features', 'keeps_protocol', 'check_features']
+           'features_of', 'uncompiled', 'own_features', 'own_method', 'has_linear', 'keeps_protocol', 'check_features']
 
 # %% ../nbs/62_layers.ipynb #553c0edc
 import torch
@@ -124,7 +124,12 @@ class Features(nn.Module):
         if not isinstance(model, nn.Module):
             raise TypeError("features are those of a torch.nn.Module, got "
                             f"{type(model).__name__}")
-        layers = [k for k, _ in uncompiled(model).named_modules() if k]
+        net = uncompiled(model)
+        layers = [k for k, _ in net.named_modules() if k]
+        if layer is None and not (own_method(net) or has_linear(net)):
+            raise ValueError(f"{type(net).__name__} has no features(x) and "
+                             "no linear layer: name a layer: " + ', '.join(
+                                 k for k, _ in net.named_children()))
         if layer is not None:
             layer = check_choice('layer', layer.replace('_orig_mod.', ''),
                                  layers)
@@ -185,21 +190,31 @@ def own_features(
     x:Tensor,      # images (b, c, h, w)
 )->Tensor: # (b, d)
     "features(x) of a network with that protocol, else the last linear's."
-    method = getattr(net, 'features', None)
-    own = callable(method) and not isinstance(method, nn.Module)
-    if own and f.where == 'features(x)': return method(x)
-    linear = any(isinstance(m, nn.Linear) for m in net.modules())
-    name, h = before_last_linear(net, x) if linear else ('', None)
-    if own and f.where is None:
+    method = own_method(net)
+    if method and f.where == 'features(x)': return method(x)
+    name, h = before_last_linear(net, x) if has_linear(net) else ('', None)
+    if method and f.where is None:
         mine = method(x)
         if keeps_protocol(mine, h):
             f.where = 'features(x)'
             return mine
-    if h is None: raise ValueError(
-        f"{type(net).__name__} has no features(x) and no linear layer: name "
-        "a layer: " + ', '.join(k for k, _ in net.named_children()))
+    if h is None: raise ValueError(f"{type(net).__name__} calls no linear "
+                                   "layer: name a layer")
     f.where = f'the input of {name}'
     return h
+
+def own_method(
+    net:nn.Module, # images -> logits
+): # a function of images, or None: a part that is called `features` is none
+    "The network's own method `features`."
+    f = getattr(net, 'features', None)
+    return f if callable(f) and not isinstance(f, nn.Module) else None
+
+def has_linear(
+    net:nn.Module, # images -> logits
+)->bool:
+    "Is any of its layers linear?"
+    return any(isinstance(m, nn.Linear) for m in net.modules())
 
 def keeps_protocol(
     mine, # what features(x) gave
