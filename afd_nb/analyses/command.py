@@ -254,8 +254,9 @@ def about(asked, w, a)->dict: # one row of about.csv
                 dataset=asked.dataset, order=asked.order, n=len(x),
                 eps=asked.eps, norm=asked.norm, seed=asked.seed,
                 layer='; '.join(dict.fromkeys(
-                    f.where for f in asked.models.values())), pool=a.pool, every=a.every,
-                batch_size=asked.batch_size, **versions())
+                    f.where for f in asked.models.values())),
+                pool=a.pool, every=a.every, batch_size=asked.batch_size,
+                **versions())
 
 def weights_of(model)->str: # eight hexadecimal digits
     "A short hash of a model's weights."
