@@ -72,7 +72,7 @@ class Recipe:
     average:float = 0.     # decay of the averaged weights; 0 is off
     fast:bool = True       # attack the folded twin, channels last
     precision:str = 'auto' # of the training passes: float32, bfloat16;
-                           # auto: bfloat16 on a GPU, else float32
+                           # auto: float32, on every device
     valid_steps:int = 20   # PGD steps of the validation each epoch
     trouble:str = 'warn'   # what looks like failure: warn, or stop
     seed:int = 0           # weights, order, held-out images, attack

@@ -25,8 +25,8 @@ from .attacks import NotFinite, get_attack
 from .core import (PART, Share, as_device, check_choice, check_images,
                          check_labels, check_number, frozen, gathered,
                          generator, locked, mean_over, on_main, read_signed,
-                         read_text, seeded, signed, stopping, world,
-                         write_bytes, write_json, write_text)
+                         read_text, seeded, signed, stopping, whole_float32,
+                         world, write_bytes, write_json, write_text)
 from .data import NAMES, Data, TensorSplit, batches, load_data, take
 from .models import (STATS, Classifier, built, create_model,
                            read_weights, save_model, state_of, synced)
@@ -141,8 +141,7 @@ def cast(self:Method,
 ): # a function like f
     "`f` in the recipe's precision; what comes out is float32."
     kind = self.model.Dc.weight.device.type
-    want = self.recipe.precision
-    if want == 'float32' or want == 'auto' and kind != 'cuda': return f
+    if self.recipe.precision != 'bfloat16': return f
     def g(x):
         with torch.autocast(kind, torch.bfloat16): return f(x).float()
     return g
@@ -580,8 +579,7 @@ def fit(
         if state: load_loop_state(l, state, Path(out)/'state.pt')
         if keep is not None: l.keep = keep
         if out is not None and not state: save_loop(l, Path(out))
-        stack.enter_context(torch.backends.cudnn.flags(deterministic=True,
-                                                       benchmark=False))
+        stack.enter_context(whole_float32(same_bits=True))
         try: run_epochs(l, data, device, out and Path(out), progress)
         except (FloatingPointError, TrainingTrouble) as e:
             e.run = end_run(l, device, None) if l.best else None
