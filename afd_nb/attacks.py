@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['ONE_LOGIT', 'LOSSES', 'FEW', 'ATTACKS', 'two_or_more', 'cross_entropy', 'margin_loss', 'dlr_loss', 'loss_of',
-           'check_answer', 'check_loss', 'climb', 'mean_climb', 'own_noise', 'check_attack', 'NotFinite',
-           'check_climbed', 'lent', 'of_one_kind', 'pgd_step', 'sparsity', 'ascend', 'stages', 'step_sizes', 'pgd',
-           'strongest', 'misclassified', 'fgsm', 'mim', 'checkpoints', 'AutoPGD', 'ahead', 'arrive', 'judge', 'back',
-           'SparsePGD', 'apgd_run', 'apgd', 'apgd_ce', 'get_attack', 'NORMS', 'PerImage', 'across', 'flat_norm']
+           'check_answer', 'check_loss', 'climb', 'mean_climb', 'own_noise', 'check_attack', 'check_eps', 'limited',
+           'as_radii', 'of_rows', 'AtTarget', 'aimed', 'stands', 'NotFinite', 'check_climbed', 'lent', 'of_one_kind',
+           'pgd_step', 'sparsity', 'ascend', 'stages', 'step_sizes', 'pgd', 'strongest', 'misclassified', 'fgsm', 'mim',
+           'checkpoints', 'AutoPGD', 'ahead', 'arrive', 'judge', 'back', 'SparsePGD', 'apgd_run', 'apgd', 'apgd_ce',
+           'get_attack', 'NORMS', 'PerImage', 'across', 'flat_norm']
 
 # %% ../nbs/06_attacks.ipynb #d8629bb5
 import math
@@ -173,7 +174,7 @@ def own_noise(
 def check_attack(
     x:Tensor,      # images (b, c, h, w) in [0, 1]
     y:Tensor,      # labels (b,)
-    *, eps:float,  # radius in pixel units, >= 0
+    *, eps,        # radius in pixel units, >= 0; or (b,), one an image
     norm:str='linf',      # of `NORMS`
     steps:int=1,          # >= 0
     step_size:float=None, # > 0; None: by eps and steps
@@ -183,13 +184,74 @@ def check_attack(
     "Refuse bad images, labels or settings: ValueError or TypeError."
     x, y = check_images(x), check_labels(y, len(x))
     check_choice('norm', norm, NORMS)
-    check_number('eps', eps, 0)
+    check_eps(eps, len(x))
     check_whole('steps', steps, 0)
     check_whole('restarts', restarts, 1)
     check_whole('eot', eot, 1)
-    if step_size is not None:
+    if step_size is not None and not isinstance(step_size, Tensor):
         check_number('step_size', step_size, 0, above=True)
     return x, y
+
+def check_eps(
+    eps,   # a number, or a tensor (n,)
+    n:int, # images
+):
+    "Refuse what are no radii: ValueError or TypeError."
+    if not isinstance(eps, Tensor) or not eps.ndim:
+        return check_number('eps', eps, 0)
+    if eps.shape != (n,) or not eps.is_floating_point():
+        raise ValueError(f"eps must be a number, or floats, one an image, "
+                         f"({n},), got {tuple(eps.shape)}, {eps.dtype}")
+    if not (eps.isfinite() & (eps >= 0)).all():
+        raise ValueError("eps must be finite and >= 0")
+
+def limited(v, most): # v: a number, or a tensor of them
+    "`v`, at most `most`."
+    return v.clamp_max(most) if isinstance(v, Tensor) else min(v, most)
+
+def as_radii(
+    eps,      # a number, or a tensor (b,)
+    x:Tensor, # images (b, c, h, w)
+    norm:str, # of eps
+): # a number, or (b, 1, 1, 1)
+    "Radii as an attack needs them: none beyond the box."
+    if isinstance(eps, Tensor) and eps.ndim:
+        eps = eps.to(x).reshape(-1, *[1]*(x.ndim - 1))
+    return limited(eps, across(x, norm))
+
+def of_rows(v, i): # v: a number, or a tensor with a row an image
+    "The rows `i` of what each image has of its own; None: all."
+    return v[i] if isinstance(v, Tensor) and i is not None else v
+
+class AtTarget:
+    "Minus a loss at a class that the image shall be taken for."
+    def __init__(self,
+        loss:Callable, # (logits, y) -> (b,)
+    ): self.loss = loss
+    def __call__(self, z, t): return -self.loss(z, t)
+
+def aimed(
+    y:Tensor,      # labels (b,)
+    loss:Callable, # (logits, y) -> (b,)
+    target,        # a class, or (b,), one an image; None: any but y
+)->tuple: # what takes the place of y, and of the loss
+    "Toward a target, if there is one; ValueError if it is the label."
+    if target is None: return y, loss
+    t = torch.as_tensor(target, device=y.device).expand(len(y))
+    t = check_labels(t, len(y))
+    if (own := int((t == y).sum())):
+        raise ValueError(f"the target of {own} of {len(y)} images is their "
+                         "label: leave them out")
+    return t, AtTarget(loss)
+
+def stands(
+    z:Tensor,      # logits (b, classes)
+    y:Tensor,      # labels (b,); or targets
+    loss:Callable, # an `AtTarget`, if y are targets
+)->Tensor: # bool (b,)
+    "Which images an attack has still to fool."
+    right = z.argmax(1) == y
+    return ~right if isinstance(loss, AtTarget) else right
 
 # %% ../nbs/06_attacks.ipynb #1c83a52e
 def check_starts(x, start, random_start, restarts):
@@ -297,7 +359,7 @@ def ascend(
     model,           # images -> logits, frozen
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units
+    *, eps,          # radius in pixel units; or (b, 1, 1, 1)
     norm:str,        # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps
     step_size,       # length of each, one or a list
@@ -314,13 +376,14 @@ def ascend(
         g, each, z = mean_climb(model, loss, x_adv, y, eot)
         lost |= each.isnan().any() | g.isnan().any()
         if early_stop: # those fooled stay where they are and drop out
-            left = z.argmax(1) == y
+            left = stands(z, y, loss)
             if not left.all():
                 active = (left.nonzero()[:, 0] if active is None
                           else active[left])
                 x_adv, g, x, y = (t[left] for t in (x_adv, g, x, y))
                 if not len(y): break
-        x_adv = pgd_step(x_adv, g, x, eps=eps, step_size=size, norm=norm)
+        x_adv = pgd_step(x_adv, g, x, eps=of_rows(eps, active),
+                         step_size=of_rows(size, active), norm=norm)
         if active is None: out = x_adv
         else: out[active] = x_adv
     return check_climbed(out, lost)
@@ -370,7 +433,7 @@ def pgd(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units, >= 0
+    *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps
     step_size:float=None,     # > 0; None: see `step_sizes`
@@ -381,6 +444,7 @@ def pgd(
     start:Tensor=None,        # first points instead of a random start
     early_stop:bool=False,    # leave fooled images alone
     eot:int=1,                # gradients averaged a step, for random models
+    target=None, # the class to be taken for, or (b,); None: any but y
     fast:bool=True,           # climb on the folded twin of the model
 )->Tensor: # x_adv, in the ball and in [0, 1]
     """Projected gradient ascent (Madry et al. 2017); Sec. 3.2, Table A2.
@@ -396,14 +460,17 @@ def pgd(
     x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
                         step_size=step_size, restarts=restarts)
     check_starts(x, start, random_start, restarts)
-    loss, eps = loss_of(loss), min(eps, across(x, norm))
-    def run(x, y, start, restart):
+    y, loss = aimed(y, loss_of(loss), target)
+    radius = as_radii(eps, x, norm)
+    def run(x, y, start, restart, rows=None):
+        eps, far = of_rows(radius, rows), 2*across(x, norm)
         plan = [(1, steps)] if start is not None else stages(norm, steps)
         at = first_points(x, plan[0][0]*eps, norm, start, random_start,
                           generator, restart)
         for r, n in plan:
             sizes = step_sizes(norm, r*eps, n)
-            if step_size: sizes = min(r*step_size, 2*across(x, norm))
+            if step_size is not None:
+                sizes = limited(r*of_rows(step_size, rows), far)
             at = ascend(net, x, y, eps=r*eps, norm=norm, steps=n,
                         step_size=sizes, loss=loss, eot=eot,
                         x_adv=NORMS[norm].project(at, x, r*eps),
@@ -420,7 +487,7 @@ def strongest(
     model,         # images -> logits, frozen
     x:Tensor,      # images (b, c, h, w) in [0, 1]
     y:Tensor,      # labels (b,)
-    run:Callable,  # (x, y, first points or None, restart) -> x_adv
+    run:Callable,  # (x, y, first points or None, restart, rows) -> x_adv
     *, loss:Callable, # (logits, y) -> (b,)
     start:Tensor,  # first points of the first run, or None
     restarts:int,  # runs in all
@@ -435,7 +502,7 @@ def strongest(
         i = ((~wrong if early_stop else torch.ones_like(wrong))
              .nonzero()[:, 0])
         if not len(i): break
-        new = run(x[i], y[i], None, k).detach()
+        new = run(x[i], y[i], None, k, i).detach()
         w, l = misclassified(model, new, y[i], loss, eot)
         better = (w & ~wrong[i]) | ((w == wrong[i]) & (l > high[i]))
         j = i[better]
@@ -454,14 +521,14 @@ def misclassified(
     z = sum(model(x_adv) for _ in range(eot))/eot
     high = loss(z, y)
     check_climbed(x_adv, high.isnan().any())
-    return z.argmax(1) != y, high
+    return ~stands(z, y, loss), high
 
 # %% ../nbs/06_attacks.ipynb #cce48f89
 def fgsm(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units, >= 0
+    *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf',    # 'linf', 'l2', 'l1'
     loss=cross_entropy, # of `LOSSES`, or (logits, y) -> (b,)
 )->Tensor: # x_adv
@@ -474,16 +541,18 @@ def fgsm(
     >>> fgsm(model, x, y, eps=.25).item()
     0.25
     """
-    check_number('eps', eps, 0)
+    check_eps(eps, len(x))
+    many = isinstance(eps, Tensor) and eps.ndim
+    size = as_radii(eps, x, norm) if many else float(eps) or None
     return pgd(model, x, y, eps=eps, norm=norm, steps=1, loss=loss,
-               step_size=eps or None, random_start=False)
+               step_size=size, random_start=False)
 
 # %% ../nbs/06_attacks.ipynb #838407da
 def mim(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units, >= 0
+    *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps
     step_size:float=None, # > 0; None: 2.5*eps/steps
@@ -503,8 +572,9 @@ def mim(
     x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps,
                         step_size=step_size)
     check_number('decay', decay, 0)
-    loss, eps = loss_of(loss), min(eps, across(x, norm))
-    step_size = min(step_size or 2.5*eps/max(steps, 1), 2*across(x, norm))
+    loss, eps = loss_of(loss), as_radii(eps, x, norm)
+    if step_size is None: step_size = 2.5*eps/max(steps, 1)
+    step_size = limited(step_size, 2*across(x, norm))
     with lent(model, x, steps=steps, fast=fast, fixed=True) as net:
         x_adv, m = x, torch.zeros_like(x)
         lost = torch.zeros((), dtype=torch.bool, device=x.device)
@@ -537,7 +607,7 @@ def checkpoints(
 class AutoPGD:
     "APGD's state in Linf and L2, a row an image."
     x:Tensor     # centres of the balls (b, c, h, w)
-    eps:float    # radius
+    eps:float    # radius; or (b, 1, 1, 1)
     norm:str     # 'linf' or 'l2'
     x_adv:Tensor # where we are
     g:Tensor     # gradient there
@@ -545,7 +615,7 @@ class AutoPGD:
     def __post_init__(self):
         self.best, self.best_g, self.top = self.x_adv, self.g, self.loss
         self.old, self.old_top, self.halved = None, None, None
-        self.step = torch.full_like(self.x[:, :1, :1, :1], 2*self.eps)
+        self.step = torch.zeros_like(self.x[:, :1, :1, :1]) + 2*self.eps
         self.rises, self.last = torch.zeros_like(self.loss), 0
     def marks(self,
         steps:int, # in all
@@ -616,7 +686,7 @@ AutoPGD.back = back
 class SparsePGD(AutoPGD):
     "APGD's state in L1."
     x:Tensor     # centres of the balls (b, c, h, w)
-    eps:float    # radius
+    eps:float    # radius; or (b, 1, 1, 1)
     norm:str     # 'l1'
     x_adv:Tensor # where we are
     g:Tensor     # gradient there
@@ -656,7 +726,7 @@ def apgd_run(
     model,        # images -> logits, frozen
     x:Tensor,     # images (b, c, h, w) in [0, 1]
     y:Tensor,     # labels (b,)
-    *, eps:float, # radius in pixel units
+    *, eps,       # radius in pixel units; or (b, 1, 1, 1)
     norm:str,     # 'linf', 'l2', 'l1'
     steps:int,    # gradient steps
     loss:Callable,   # (logits, y) -> (b,)
@@ -676,7 +746,7 @@ def apgd_run(
             g, each, z = mean_climb(model, loss, new, y, eot)
             lost |= g.isnan().any() | each.isnan().any()
             s.arrive(new, g, each)
-        if early_stop and not (right := z.argmax(1) == y).all():
+        if early_stop and not (right := stands(z, y, loss)).all():
             out[rows[~right]] = s.x_adv[~right]
             rows, y = rows[right], y[right]
             s.keep(right)
@@ -690,7 +760,7 @@ def apgd(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units, >= 0
+    *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps
     random_start:bool=True, # uniform in the ball, else at x
@@ -699,6 +769,7 @@ def apgd(
     loss=cross_entropy,    # of `LOSSES`, or (logits, y) -> (b,)
     early_stop:bool=False, # leave fooled images alone
     eot:int=1,       # gradients averaged a step, for random models
+    target=None,     # the class to be taken for, or (b,); None: any but y
     fast:bool=True,  # climb on the folded twin of the model
 )->Tensor: # x_adv, the point of highest loss of each image
     """Auto-PGD (Croce & Hein 2020, Algorithm 1; in L1: 2021).
@@ -714,9 +785,10 @@ def apgd(
     x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
                         restarts=restarts)
     check_starts(x, None, random_start, restarts)
-    loss, eps = loss_of(loss), min(eps, across(x, norm))
-    def run(x, y, start, restart):
-        plan = stages(norm, steps)
+    y, loss = aimed(y, loss_of(loss), target)
+    radius = as_radii(eps, x, norm)
+    def run(x, y, start, restart, rows=None):
+        plan, eps = stages(norm, steps), of_rows(radius, rows)
         at = first_points(x, plan[0][0]*eps, norm, None, random_start,
                           generator, restart)
         for r, n in plan:

@@ -225,7 +225,12 @@ def target_flags(p, keep=True):
         'afd_train, or module:function that returns a torch model')
     add('--dataset', help='of module:function: digits, mnist, cifar10, '
         'folder, …')
-    add('--image_size', type=int, help='of module:function on a folder')
+    add('--image_size', type=int, help='of module:function on a folder: '
+        'side of the square')
+    add('--resize', type=int, help='of module:function on a folder: the '
+        'shorter side, before the centre is cut out')
+    add('--channels', type=int, help='of module:function: 3 shows grey '
+        'images in colour, 1 the other way')
     add('--n', type=int, help='images, from the front (default: all)')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--batch_size', type=int, default=None if keep else 500,
@@ -245,7 +250,6 @@ def target_flags(p, keep=True):
 def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
     "Models and images; every error comes before any work."
     from afd_nb.core import as_device
-    from afd_nb.data import load_data, take
     from afd_nb.results import check_addable
     device, out = as_device(a.device), []
     for name in a.modules: import_own(name)
@@ -256,15 +260,44 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
         if split == 'valid' and not t.run:
             raise ValueError(f"--split valid is for runs; {text} is none")
         if a.record: check_addable(a.record, t.run.recipe, t.name)
-        held = dict(n_valid=t.run.recipe.n_valid, seed=t.run.recipe.seed
-                    ) if split == 'valid' else {}
-        data = load_data(t.dataset, root=a.root, device=device, **held,
-                         image_size=a.image_size or t.image_size)
-        t.order = (data.order if split == 'test' else
-                   f'shuffled-{t.run.recipe.seed}') # see `held_out`
+        x, y = (held_out_images if split == 'valid' else
+                test_images)(t, a, device)
         store = a.store or (t.run and t.run.path/'evaluations')
-        out.append((t, *take(getattr(data, split), a.n), store))
+        out.append((t, x, y, store))
     return out
+
+def held_out_images(t:Target, a, device): # images, labels
+    "What a run held out, the first --n of it."
+    from afd_nb.data import load_data, take
+    r = t.run.recipe
+    data = load_data(t.dataset, root=a.root, device=device,
+                     n_valid=r.n_valid, seed=r.seed,
+                     image_size=a.image_size or t.image_size)
+    t.order = f'shuffled-{r.seed}' # see `held_out`
+    return take(data.valid, a.n)
+
+def test_images(t:Target, a, device): # images, labels
+    "The first --n test images; nothing else of a folder is read."
+    from afd_nb.core import frozen
+    from afd_nb.data import FOLDERS, load_test
+    channels = a.channels
+    if t.run:
+        if a.resize or a.channels:
+            raise ValueError("--resize and --channels are for "
+                             f"module:function; {t.name} has its images as "
+                             "in its training")
+        channels = t.run.model.spec['shape'][0]
+    data = load_test(t.dataset, a.n, root=a.root, device=device,
+                     image_size=a.image_size or t.image_size,
+                     resize=a.resize, channels=channels)
+    if t.dataset in FOLDERS:
+        with frozen(t.model): z = t.model(data.x[:1])
+        if z.shape[1:] != (len(data.classes),):
+            raise ValueError(f"{t.name} has outputs {tuple(z.shape[1:])}, "
+                             f"the folder {len(data.classes)} classes: "
+                             "which is which?")
+    t.order = data.order
+    return data.x, data.y
 
 # %% ../nbs/33_cli.ipynb #85cf404f
 def afd_evaluate(
@@ -282,12 +315,16 @@ def afd_evaluate(
         "units (default: 0 and the recipe's eps)")
     add('--norm', help="linf, l2, l1 (default: the attack's own, else the "
         "recipe's)")
-    add('--steps', type=int, help='of the attacks')
-    add('--restarts', type=int, help='of the attacks')
+    add('--steps', type=int, help='of the attacks that have them')
+    add('--restarts', type=int, help='of the attacks that have them')
+    add('--eot', type=int, help='gradients averaged a step, for random '
+        'models; of pgd, apgd, …')
     add('--raw', action='store_true', help='attack anew at every eps what '
         'fell at a smaller one')
     add('--split', default='test', help="test, or valid: the images that "
         "a run held out, to choose on (default: test)")
+    add('--save', metavar='DIR', help='a new folder for the perturbed '
+        'images: tensors, and PNGs beside the clean ones')
     a = p.parse_args(argv)
     with plain_errors('afd_evaluate', 'Give the same command again to go '
                       'on: what was done is kept, but for functions '
@@ -303,17 +340,33 @@ def grids_of(dataset:str)->str: # 'mnist' or 'cifar'
     like = 'digits', 'mnist', 'fashion-mnist'
     return 'mnist' if dataset in like else 'cifar'
 
+SETTINGS = 'steps', 'restarts', 'eot' # given to the attacks that have them
+
+def left_out(a)->list: # of str
+    "Which attacks have no use for a setting; ValueError if none has."
+    from afd_nb.attack_zoo import attack_settings
+    names, notes = [k for k in a.attacks if k not in LISTS], []
+    for k in SETTINGS:
+        if getattr(a, k, None) is None or not names: continue
+        without = [n for n in names if k not in attack_settings(n)]
+        if len(without) == len(names):
+            raise ValueError(f"--{k} is of none of {', '.join(names)}")
+        if without: notes.append(f"--{k} is not of {', '.join(without)}, "
+                                 "which ran without")
+    return notes
+
 def planned(a, t)->list: # of (Attack, epsilons)
     "What the flags ask for on one target."
-    from afd_nb.attack_zoo import (OWN, attack, attack_names, attack_norms,
+    from afd_nb.attack_zoo import (OWN, VERSIONS, attack, attack_names,
+                                   attack_norms, attack_settings,
                                    paper_attacks, strong_attacks)
     from afd_nb.core import check_choice
-    kw = {k: v for k in ('steps', 'restarts')
-          if (v := getattr(a, k)) is not None}
+    asked = {k: v for k in SETTINGS
+             if (v := getattr(a, k, None)) is not None}
     plan = []
     for name in a.attacks:
         if name in LISTS:
-            if a.eps or a.norm or kw:
+            if a.eps or a.norm or asked:
                 raise ValueError(f"{name} has its own eps, norms and "
                                  "steps; leave yours out")
             d = grids_of(t.dataset)
@@ -322,7 +375,10 @@ def planned(a, t)->list: # of (Attack, epsilons)
             plan += [(attack(r.name, seed=a.seed, **r.settings),
                       r.epsilons) for r in rows]
             continue
-        check_choice('attack', name, [*OWN, *LISTS, *attack_names()])
+        check_choice('attack', name, [*OWN, *LISTS, *attack_names(),
+                                      *VERSIONS])
+        has = attack_settings(name)
+        kw = {k: v for k, v in asked.items() if k in has}
         norm = a.norm or (t.norm if name in OWN or t.norm in
                           attack_norms(name) else None)
         one = attack(name, norm=norm, seed=a.seed, **kw)
@@ -341,10 +397,12 @@ def evaluate_command(a): # table, notes
     from afd_nb.core import check_choice, world
     from afd_nb.evaluation import effort, evaluate, look, tidy, worst_cases
     check_choice('--split', a.split, ['test', 'valid'])
+    if a.save and Path(a.save).exists():
+        raise FileExistsError(f"--save {a.save} is there already")
     jobs = [(*job, planned(a, job[0])) for job in loaded_targets(a, a.split)]
     total = sum(effort(one, len(y), epsilons) for _, _, y, _, plan in jobs
                 for one, epsilons in plan)
-    tables, notes = [], []
+    tables, notes = [], left_out(a)
     with tqdm(total=total, unit='passes', unit_scale=True,
               disable=not (sys.stderr.isatty() and world().main)) as bar:
         for t, x, y, store, plan in jobs:
@@ -353,13 +411,15 @@ def evaluate_command(a): # table, notes
                 bar.set_description(f'{t.name} {one.name}')
                 done.append(evaluate(
                     t.model, x, y, attack=one, epsilons=epsilons,
-                    seen=seen, store=store, order=t.order,
+                    seen=seen, store=store, order=t.order, keep=bool(a.save),
                     envelope=not a.raw, progress=bar.update))
                 keep_record(a, t, done, split=a.split)
+            rounded = saved_images(a, t, x, done) if a.save else []
             done += worst_cases(done)
             keep_record(a, t, done, split=a.split)
             table = tidy(done)
             if a.record: table = beside_record(a, t, table)
+            if a.save: table['accuracy_8bit'] = pd.Series(rounded)
             tables.append(table.round(4).assign(
                 run=t.name, weak=table.weak.map({True: 'too weak',
                                                  False: '-'}),
@@ -372,6 +432,18 @@ def evaluate_command(a): # table, notes
     return table[[*first, *table.columns.drop(first)]], notes
 
 # %% ../nbs/33_cli.ipynb #4f7dae71
+def saved_images(a, t:Target, x, done)->list: # accuracy on 8 bits, by row
+    "Write what --save asks for, and let go of the images."
+    from afd_nb.core import on_main
+    from afd_nb.pictures import accuracy_8bit, save_images
+    rounded = []
+    for e in done:
+        share = accuracy_8bit(t.model, x, e)
+        on_main(lambda: save_images(Path(a.save)/t.name, x, e, share))
+        rounded += share
+        e.x_adv = None
+    return rounded
+
 def keep_record(a, t:Target, done, **more):
     "Write what is known of a run, if --record asks; in one process."
     from afd_nb.core import on_main

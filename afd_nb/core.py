@@ -266,7 +266,8 @@ def flush(
     path, # a file or a folder
 ):
     "Have the disk, not only the system, hold what `path` holds."
-    fd = os.open(path, os.O_RDONLY)
+    how = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR # for Windows
+    fd = os.open(path, how)
     try: os.fsync(fd)
     finally: os.close(fd)
 

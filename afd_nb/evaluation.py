@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'wilson', 'check_radii', 'ceilings', 'ceiling', 'Evaluation', 'table', 'after_parts', 'by_class', 'auc',
-           'evaluate', 'check_evaluation', 'effort', 'plot_curves', 'worst_case', 'worst_cases', 'too_weak',
-           'yardsticks', 'evaluate_all', 'check_sweep', 'tidy', 'sweep', 'plot_panels', 'Seen', 'bytes_kept',
-           'fingerprint', 'fitting', 'look', 'memory_left']
+           'evaluate', 'kept_images', 'check_evaluation', 'effort', 'plot_curves', 'worst_case', 'worst_cases',
+           'too_weak', 'yardsticks', 'evaluate_all', 'check_sweep', 'tidy', 'sweep', 'plot_panels', 'Seen',
+           'bytes_kept', 'fingerprint', 'fitting', 'look', 'memory_left']
 
 # %% ../nbs/12_evaluation.ipynb #feeeeeff
 import json, logging, re, warnings
@@ -27,6 +27,7 @@ from .attacks import NORMS, flat_norm
 from .core import (check_choice, check_images, check_labels,
                          check_number, check_whole, frozen, method_style,
                          on_main, seeded)
+from .data import as_tensors
 from .kept import (Seen, Store, by_eps, by_finds, bytes_kept,
                          fingerprint, fitting, look, made_by, memory_left,
                          new_work, OWN)
@@ -144,6 +145,7 @@ class Evaluation:
     about:str = ''       # fingerprint of model and images
     y:np.ndarray = None  # labels (images,), where they are known
     order:str = ''       # of the images, see `Data.order`
+    x_adv:Tensor = None  # (eps, images, c, h, w), if they were kept
 
     @property
     def n(self)->int:
@@ -219,8 +221,8 @@ Evaluation.auc_ceiling = property(
 # %% ../nbs/12_evaluation.ipynb #366d3994
 def evaluate(
     model:nn.Module,   # images in [0, 1] -> logits
-    x:Tensor,          # images (n, c, h, w) in [0, 1]
-    y:Tensor,          # labels (n,)
+    x,                 # images (n, c, h, w) in [0, 1]
+    y:Tensor=None,     # labels (n,); None: x is a DataLoader or a split
     *, attack='pgd',   # a name, an `Attack`, or f(model, x, y, *, eps)
     epsilons=(0., .1, .2, .3), # radii in pixel units, >= 0
     norm:str=None,     # of eps; None: the attack's own, else Linf
@@ -232,6 +234,7 @@ def evaluate(
     progress:Callable=None, # called with units done, see `effort`
     seen:Seen=None,    # what is known of the model, see `evaluate_all`
     order:str='',      # name of the images' order, see `Data.order`
+    keep:bool=False,   # the perturbed images, too, as `x_adv`
     **settings,        # of the attack: steps, restarts, …
 )->Evaluation: # per-image results by eps
     """Robust accuracy of `model` against one attack over `epsilons`.
@@ -243,6 +246,8 @@ def evaluate(
     >>> (e.accuracy*3).round().tolist() # each needs 0.5 to change
     [2.0, 2.0, 0.0]
     """
+    order = order or getattr(x, 'order', '')
+    x, y = as_tensors(x, y, model)
     a, epsilons = check_evaluation(x, y, attack, epsilons, norm,
                                    batch_size, seed, settings)
     x, y = check_images(x), check_labels(y)
@@ -260,18 +265,32 @@ def evaluate(
                      folded=a.name not in UNFOLDED)
         if a.kind != 'fixed-budget': del about['epsilons']
         if seen.whole: about['whole'] = True
+        if keep and a.kind == 'fixed-budget': about['kept'] = True
         if a.among(x, y) is not a: about['references'] = len(y)
         a = a.among(x, y)
         s = Store(store, a, about)
         on_main(lambda: s.take(stack))
         w = on_main(s.load)
         if w is None:
-            w = new_work(seen.right, x, a, epsilons)
+            w = new_work(seen.right, x, a, epsilons, keep)
             s.save(w)
         go = by_eps if a.kind == 'fixed-budget' else by_finds
         go(model, x, y, a, epsilons, size, envelope, w, s,
            progress or (lambda units: None), seen.whole)
-    return summed_up(x, y, a, epsilons, envelope, w, seen, order)
+    e = summed_up(x, y, a, epsilons, envelope, w, seen, order)
+    if keep: e.x_adv = kept_images(a, x, epsilons, w)
+    return e
+
+def kept_images(a, x, epsilons, w)->Tensor: # (eps, n, c, h, w)
+    "Where the attack left each image; one that was wrong, as it was."
+    if len(w.kept): return torch.from_numpy(w.kept)
+    found = torch.from_numpy(w.found).to(x)
+    todo = torch.from_numpy(w.right & ~w.failed[:, 0]).to(x.device)
+    out = x.repeat(len(epsilons), 1, 1, 1, 1)
+    for j, eps in enumerate(epsilons):
+        if eps and todo.any():
+            out[j, todo] = a.cut(x[todo], found[todo], eps)
+    return out.cpu()
 
 # %% ../nbs/12_evaluation.ipynb #37a32443
 def check_evaluation(
@@ -301,6 +320,7 @@ def check_evaluation(
     if len(set(epsilons)) < len(epsilons):
         raise ValueError(f"epsilons={epsilons} holds one twice")
     if batch_size is not None: check_whole('batch_size', batch_size, 1)
+    a.check_target(y)
     return a, sorted(epsilons)
 
 def effort(
@@ -321,11 +341,13 @@ def summed_up(x, y, a, epsilons, envelope, w, seen, order)->Evaluation:
     settings = dict(a.settings, seed=a.seed)
     if not envelope: settings['envelope'] = False
     robust = w.right[:, None] & stands
-    e = Evaluation(a.name, a.norm, epsilons, robust,
-                   ceilings(x, y, epsilons, a.norm), settings,
+    aims = a.target is not None # then neither bound nor yardstick holds
+    e = Evaluation(a.name, a.norm, epsilons, robust, [1.]*len(epsilons)
+                   if aims else ceilings(x, y, epsilons, a.norm), settings,
                    w.failed & robust, distinct([*seen.flags, *eps_flags(
                        epsilons[-1], a.norm), *w.notes]),
-                   parts, w.by, seen.mark, y.cpu().numpy(), order)
+                   parts, w.by, seen.mark + f', toward {a.target}'*aims,
+                   y.cpu().numpy(), order)
     for j, eps in enumerate(epsilons):
         if eps: all_broken(a, e.failed[robust[:, j], j], e.notes)
     if a.name == 'autoattack': e.notes += square_flag(e)
@@ -438,9 +460,9 @@ def worst_cases(
     >>> [e.norm for e in worst_cases([a, b, c])]
     ['linf']
     """
-    norms = {}
-    for e in evaluations: norms.setdefault(e.norm, []).append(e)
-    return [worst_case(v) for v in norms.values() if len(v) > 1]
+    alike = {}
+    for e in evaluations: alike.setdefault((e.norm, e.about), []).append(e)
+    return [worst_case(v) for v in alike.values() if len(v) > 1]
 
 # %% ../nbs/12_evaluation.ipynb #665b25a0
 POINTS = .02 # a smaller difference does not matter
@@ -487,7 +509,7 @@ def yardsticks(
 # %% ../nbs/12_evaluation.ipynb #26587161
 def evaluate_all(
     model:nn.Module,  # images in [0, 1] -> logits
-    data,             # (x, y), a split, or a Data, whose test split counts
+    data,             # (x, y), a DataLoader, a split or a Data (its test)
     attacks,          # of PaperAttack, or (name or Attack, epsilons)
     *, n:int=None,    # images, from the front; None: all
     batch_size:int=None, # None: what fits
@@ -504,7 +526,7 @@ def evaluate_all(
     [('fgsm', [2.0, 0.0]), ('ddn', [2.0, 2.0])]
     """
     attacks = list(attacks)
-    x, y = check_sweep(data, attacks)
+    x, y = check_sweep(data, attacks, model)
     more.setdefault('order', getattr(data, 'order', ''))
     if n is not None: check_whole('n', n, 1)
     plan = [(a.name, a.epsilons, a.settings) if isinstance(a, PaperAttack)
@@ -515,8 +537,9 @@ def evaluate_all(
                      **settings, **more) for a, epsilons, settings in plan]
 
 def check_sweep(
-    data,    # should be (x, y), a split in memory, or a Data
+    data,    # of `as_tensors`
     attacks, # should be of PaperAttack, or (name or Attack, epsilons)
+    model=None, # on whose device a DataLoader's images shall be
 )->tuple: # images, labels
     "Refuse by name what is no data and no list of attacks."
     if not len(attacks): raise ValueError("attacks is empty")
@@ -525,11 +548,7 @@ def check_sweep(
         if not (pair or isinstance(a, PaperAttack)):
             raise TypeError("attacks must hold PaperAttack or (name, "
                             f"epsilons), got {a!r:.60}")
-    data = getattr(data, 'test', data)
-    if isinstance(data, tuple) and len(data) == 2: return data
-    if hasattr(data, 'x') and hasattr(data, 'y'): return data.x, data.y
-    raise TypeError("data must be (x, y), a split in memory or a Data, got "
-                    f"{type(data).__name__}")
+    return as_tensors(data, model=model)
 
 # %% ../nbs/12_evaluation.ipynb #d858e721
 def tidy(
@@ -564,7 +583,7 @@ def tidy(
 
 def sweep(
     model:nn.Module, # images in [0, 1] -> logits
-    data,            # (x, y), a split, or a Data, whose test split counts
+    data,            # (x, y), a DataLoader, a split or a Data (its test)
     attacks,         # of PaperAttack, or (name or Attack, epsilons)
     **more,          # of `evaluate_all`: n, batch_size, store, …
 )->pd.DataFrame: # the columns of `tidy`

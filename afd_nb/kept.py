@@ -8,7 +8,7 @@ __all__ = ['LIBRARIES', 'OWN', 'bytes_of', 'fingerprint', 'library_versions', 'm
 
 # %% ../nbs/44_kept_on_disk.ipynb #f4a3a8a9
 import hashlib, importlib.util, io, json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -89,13 +89,17 @@ class Work:
     notes:list
     epsilons:list     # what the columns are
     found:np.ndarray  # what `Attack.find` gave (n, c, h, w), or empty
+    kept:np.ndarray = field(default_factory=lambda: np.zeros(0, 'f4'))
+                      # where it ended (eps, n, c, h, w), if asked for
 
-def new_work(right, x, a, epsilons)->Work:
+def new_work(right, x, a, epsilons, keep=False)->Work:
     "Nothing attacked yet."
     n, k = len(right), len(epsilons)
+    kept = (np.repeat(x.cpu().numpy()[None], k, 0)
+            if keep and a.kind == 'fixed-budget' else np.zeros(0, 'f4'))
     found = np.zeros(0 if a.kind == 'fixed-budget' else x.shape, 'f4')
     return Work(right.copy(), np.full((n, k), -1, 'i1'), np.zeros((n, k), 'i1'),
-                np.zeros((n, k), bool), [], epsilons, found)
+                np.zeros((n, k), bool), [], epsilons, found, kept)
 
 # %% ../nbs/44_kept_on_disk.ipynb #b3d651bd
 class Store:
@@ -244,14 +248,19 @@ def by_eps(model, x, y, a, epsilons, size, envelope, w, s, progress,
             left = alive & ((w.by[:, j] < 0) | (w.by[:, j] >= k)) & (eps > 0)
             asked = left | left.any() if whole else left
             progress(int(len(y) - asked.sum())*part.cost)
-            def attacked(i): # fooled, failed, notes
+            def attacked(i): # fooled, failed, notes, where it ended
                 out = part.run(model, x[i], y[i], eps=eps, checked=True,
                                early_stop=envelope, whole=whole)
-                wrong = (predict(model, out.x_adv) != y[i]) & ~out.failed
-                return wrong.cpu().numpy(), out.failed.cpu().numpy(), out.notes
+                wrong = part.fooled(predict(model, out.x_adv),
+                                    y[i]) & ~out.failed
+                moved = out.x_adv.cpu().numpy() if len(w.kept) else None
+                return (wrong.cpu().numpy(), out.failed.cpu().numpy(),
+                        out.notes, moved)
             for turn in turns(asked, size):
                 todo = [i for i in turn if (w.done[i, j] <= k).any()]
-                for i, (wrong, failed, notes) in each(attacked, todo):
+                for i, (wrong, failed, notes, moved) in each(attacked, todo):
+                    if moved is not None:
+                        w.kept[j:, i[left[i]]] = moved[left[i]]
                     w.by[i[wrong & left[i]], j] = k
                     w.done[i, j] = k + 1
                     w.failed[i, j] |= failed
@@ -286,7 +295,7 @@ def by_finds(model, x, y, a, epsilons, size, envelope, w, s, progress,
             rows = left | whole
             k = i[rows]
             z = predict(model, a.cut(x[k], v[torch.from_numpy(rows)], eps))
-            wrong[rows, j] = (z != y[k]).cpu().numpy() & left[rows]
+            wrong[rows, j] = a.fooled(z, y[k]).cpu().numpy() & left[rows]
         return found, failed, notes, wrong
     for turn in turns(asked, size):
         todo = [i for i in turn if not (w.done[i] == 2).all()]

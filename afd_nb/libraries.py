@@ -162,7 +162,8 @@ def guarded(
             out = a.f(net, x, y, eps, a.seed, **stay)
         else:
             with default_dtype(x.dtype):
-                if early_stop and a.library in ('foolbox', 'advertorch'):
+                if early_stop and a.target is None and a.library in (
+                        'foolbox', 'advertorch'):
                     out = witnessed(a.f, net, x, y, eps, a.seed, a.norm)
                 else: out = halving(a.f, net, x, y, eps, a.seed)
     if whole and net.parted: out.notes.append(PARTED.format(a.name))
@@ -200,6 +201,11 @@ WORDS = {'foolbox': dict(step_size='abs_stepsize', rel_step='rel_stepsize'),
          'advertorch': dict(steps='nb_iter', step_size='eps_iter',
                             decay='decay_factor')}
 
+def in_our_words(known, words)->set:
+    "The library's names of settings as ours."
+    back = {v: k for k, v in words.items()}
+    return {back.get(k, k) for k in known}
+
 def translated(name, settings, library, made_by)->dict:
     "Settings in the library's words; ValueError on one it lacks."
     words = WORDS[library]
@@ -208,8 +214,7 @@ def translated(name, settings, library, made_by)->dict:
     out = {words.get(k, k): v for k, v in settings.items()}
     for k, v in settings.items():
         if words.get(k, k) not in known:
-            back = {v: k for k, v in words.items()}
-            ours = sorted(back.get(k, k) for k in known)
+            ours = sorted(in_our_words(known, words))
             raise ValueError(f"{name} has no setting {k!r}; it has "
                              f"{', '.join(ours)}")
     if len(out) < len(settings):
@@ -217,6 +222,27 @@ def translated(name, settings, library, made_by)->dict:
     return out
 
 # %% ../nbs/45_behind_the_zoo.ipynb #ce31852e
+def targets_of(
+    target,   # a class, or a list: for each label the class
+    y:Tensor, # labels (b,)
+)->Tensor: # (b,)
+    """The class that each image shall be taken for.
+
+    Examples
+    --------
+    >>> y = torch.tensor([0, 2])
+    >>> targets_of(1, y).tolist(), targets_of([1, 2, 0], y).tolist()
+    ([1, 1], [1, 0])
+    """
+    t = torch.as_tensor(target, device=y.device)
+    return t[y] if t.ndim else t.expand(len(y)).clone()
+
+def criterion(y, target): # of Foolbox's
+    "What counts as fooled: any other class, or the target."
+    import foolbox
+    if target is None: return foolbox.criteria.Misclassification(y)
+    return foolbox.criteria.TargetedMisclassification(targets_of(target, y))
+
 FOOLBOX = { # name: (kind, access, {norm: class}, defaults of Table A2)
  'fgsm': ('one-step', 'white-box', dict(
      linf='LinfFastGradientAttack', l2='L2FastGradientAttack',
@@ -247,29 +273,35 @@ def foolbox_attack(name, norm, settings)->Callable: # Attack.f
     "The Foolbox attack, made once."
     import foolbox
     cls = getattr(foolbox.attacks, FOOLBOX[name][2][norm])
+    settings = dict(settings)
+    target = settings.pop('target', None)
     if settings.get('random_start', name.startswith('pgd')):
         cls = with_own_starts(cls)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', '.*needs to be compiled')
         fb = cls(**translated(name, settings, 'foolbox', cls))
     if name.startswith('deepfool'): return in_rungs(fb)
-    if name == 'fgsm' and not fb.random_start: return one_step(fb)
-    if name.startswith('pgd') or name == 'fgsm': return in_stretches(fb)
+    if name == 'fgsm' and not fb.random_start: return one_step(fb, target)
+    if name.startswith('pgd') or name == 'fgsm':
+        return in_stretches(fb, target=target)
     starts = 'starting_points' in inspect.signature(cls.run).parameters
     def f(model, x, y, eps, seed):
         fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
         if starts: return from_starts(fb, fm, x, y)
-        return Outcome(fb(fm, x, y, epsilons=None)[0], y < 0)
+        want = criterion(y, target)
+        return Outcome(fb(fm, x, want, epsilons=None)[0], y < 0)
     return f
 
 # %% ../nbs/45_behind_the_zoo.ipynb #f12c9a0d
-def one_step(fb)->Callable: # Attack.f
+def one_step(fb, target=None)->Callable: # Attack.f
     "Foolbox's FGSM, as the point that a step of eps 1 leads to."
     import eagerpy as ep, foolbox
     def f(model, x, y, eps, seed):
         fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
         at = ep.astensor(x)
-        _, g = fb.value_and_grad(fb.get_loss_fn(fm, ep.astensor(y)), at)
+        t = y if target is None else targets_of(target, y)
+        _, g = fb.value_and_grad(fb.get_loss_fn(fm, ep.astensor(t)), at)
+        g = g if target is None else -g
         step = fb.normalize(g, x=at, bounds=fm.bounds).raw
         return Outcome(x + step, y < 0)
     return f
@@ -292,7 +324,7 @@ def with_own_starts(cls):
     return OwnStarts
 
 # %% ../nbs/45_behind_the_zoo.ipynb #d435922f
-def in_stretches(fb, steps=5)->Callable: # Attack.f
+def in_stretches(fb, steps=5, target=None)->Callable: # Attack.f
     "Foolbox's PGD, `steps` at a time, on those that still stand."
     import foolbox
     def f(model, x, y, eps, seed):
@@ -302,8 +334,8 @@ def in_stretches(fb, steps=5)->Callable: # Attack.f
         for k in range(0, fb.steps, steps):
             one.steps = min(steps, fb.steps - k)
             if k: one.at, one.random_start = out[left], True
-            out[left] = one.run(fm, x[left], foolbox.criteria
-                                .Misclassification(y[left]), epsilon=eps)
+            out[left] = one.run(fm, x[left], criterion(y[left], target),
+                                epsilon=eps)
             if isinstance(model, Witness): left = model.rest()
         return Outcome(out, y < 0)
     return f
@@ -389,11 +421,14 @@ def advertorch_attack(name, norm, settings)->Callable: # Attack.f
     "AdverTorch's momentum iterative method."
     settings, rel = dict(settings), settings.get('rel_step')
     settings.pop('rel_step', None)
+    target = settings.pop('target', None)
     cls = import_advertorch().MomentumIterativeAttack
     kw = translated(name, settings, 'advertorch', cls)
     def f(model, x, y, eps, seed):
         at = dict(kw, eps_iter=rel*eps) if rel is not None else kw
-        return Outcome(cls(model, eps=eps, **at).perturb(x, y), y < 0)
+        t = y if target is None else targets_of(target, y)
+        mim = cls(model, eps=eps, targeted=target is not None, **at)
+        return Outcome(mim.perturb(x, t), y < 0)
     return f
 
 # %% ../nbs/45_behind_the_zoo.ipynb #3c2bc33f
@@ -442,15 +477,19 @@ def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
     return aa
 
 # %% ../nbs/45_behind_the_zoo.ipynb #ce2ab875
+def aa_settings(name)->set:
+    "What AutoAttack, or a part of it, can be told."
+    known = {'autoattack': {'steps', 'restarts', 'queries'},
+             'square': {'queries', 'restarts'}, 'fab-t': {'steps'}}
+    return known.get(name, {'steps', 'restarts'})
+
 def aa_attack(name, norm, settings)->Callable: # Attack.f
     "AutoAttack, or one part of it."
     s = dict(settings)
     version, parts = s.pop('version', 'standard'), s.pop('part', None)
     if name != 'autoattack': parts = [name]
     check_choice('version', version, PARTS)
-    known = {'autoattack': {'steps', 'restarts', 'queries'},
-             'square': {'queries', 'restarts'}, 'fab-t': {'steps'}}
-    known = known.get(name, {'steps', 'restarts'})
+    known = aa_settings(name)
     if set(s) - known:
         raise ValueError(f"{name} has no setting {min(set(s) - known)!r}; "
                          f"it has {', '.join(sorted(known | {'version'}))}")

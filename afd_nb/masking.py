@@ -21,6 +21,7 @@ from .attack_zoo import (BATCH, OWN, RANDOM, attack, check_model,
 from .attacks import PerImage, pgd
 from .core import (check_choice, check_images, check_labels,
                          check_number, check_whole, frozen, generator)
+from .data import as_tensors
 from .evaluation import ceiling, effort, evaluate, look
 from .gradient_checks import connected, fosc, input_gradients
 from .norms import NORMS
@@ -269,8 +270,8 @@ def no_features(
 # %% ../nbs/13_masking.ipynb #e577f6f6
 def diagnose(
     model:nn.Module,  # images in [0, 1] -> logits
-    x:Tensor,         # images (n, c, h, w) in [0, 1]; 200 or more
-    y:Tensor,         # labels (n,)
+    x,                # images (n, c, h, w) in [0, 1]; 200 or more
+    y:Tensor=None,    # labels (n,); None: x is a DataLoader or a split
     *, eps:float,     # radius in pixel units, > 0
     norm:str='linf',  # of eps: 'linf', 'l2', 'l1'
     steps:int=40,     # of PGD, the reference
@@ -295,6 +296,8 @@ def diagnose(
     ['zero input gradients', 'unbounded attack']
     """
     check_diagnosis(eps, norm, steps, queries, seed, level)
+    order = order or getattr(x, 'order', '')
+    x, y = as_tensors(x, y, model)
     check_model(model, x, y)
     x, y = check_images(x), check_labels(y)
     with frozen(model): # autograd is on, whatever the caller switched off

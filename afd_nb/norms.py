@@ -90,7 +90,8 @@ def _project_l2(v, x, eps):
     d = v - x
     a, room = _flat(d).abs(), _flat(room_to_box(d, x))
     size = torch.minimum(a, room)
-    if (size.norm(dim=1) > eps).any():
+    eps = _column(eps)
+    if (size.norm(dim=1, keepdim=True) > eps).any():
         t = _stretch(a, room, eps).clamp_max(1)
         size = torch.minimum(t*a, room)
     return (x + _along(d, size)).clamp(0, 1)
@@ -109,7 +110,7 @@ def _project_l1(v, x, eps, halvings=32):
     d = v - x
     a, room = _flat(d).abs(), _flat(room_to_box(d, x))
     keep = lambda cut: torch.minimum((a - cut).clamp_min(0), room)
-    low = torch.zeros_like(a[:, :1])
+    low, eps = torch.zeros_like(a[:, :1]), _column(eps)
     over = keep(low).sum(1, keepdim=True) > eps
     high = torch.where(over, a.amax(1, keepdim=True), low)
     for _ in range(halvings if over.any() else 0):
@@ -209,17 +210,20 @@ class PerImage(torch.Generator):
 # %% ../nbs/05_norms.ipynb #c292d158
 def start_in_ball(
     x:Tensor,   # images (b, c, h, w) in [0, 1]
-    eps:float,  # radius in pixel units
+    eps,        # radius in pixel units; or (b, 1, …), one an image
     norm:str='linf', # of eps
     *, generator=None, # a torch.Generator, a `PerImage`, a `Share`
     restart:int=0,     # for `PerImage`: which restart it is
     noise:bool=False,  # projected Gaussian noise; else uniform in the ball
 )->Tensor: # in the ball; if uniform, perhaps outside of the box
     "A random point of the ball around each image."
-    def start(v, g):
+    def start(v, g, eps):
         if noise: return v + _rand(v, g, normal=True)
         return v + NORMS[norm].start(v, eps, g)
-    if not isinstance(generator, PerImage): v = start(x, generator)
-    else: v = torch.cat([start(u, generator.of(u, restart)) for u in
-                         x.detach().cpu().split(1)]).to(x.device)
+    if not isinstance(generator, PerImage): v = start(x, generator, eps)
+    else:
+        many = isinstance(eps, Tensor)
+        each = eps.detach().cpu().split(1) if many else [eps]*len(x)
+        v = torch.cat([start(u, generator.of(u, restart), e) for u, e in
+                       zip(x.detach().cpu().split(1), each)]).to(x.device)
     return NORMS[norm].project(v, x, eps) if noise else v

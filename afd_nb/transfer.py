@@ -17,6 +17,7 @@ from torch import Tensor
 from .attack_zoo import BATCH, check_model, eps_flags
 from .core import (METHODS, check_images, check_labels, check_number,
                          check_whole, frozen, seeded)
+from .data import as_tensors
 from .evaluation import check_evaluation, wilson
 from .kept import batches, predict
 from .results import pack_answers
@@ -25,8 +26,8 @@ from .results import pack_answers
 def transfer(
     sources:dict,    # name -> model that perturbations are made on
     targets:dict,    # name -> model that they are shown to
-    x:Tensor,        # images (n, c, h, w) in [0, 1]
-    y:Tensor,        # labels (n,)
+    x,               # images (n, c, h, w) in [0, 1]
+    y:Tensor=None,   # labels (n,); None: x is a DataLoader or a split
     *, eps:float,    # radius in pixel units, > 0
     attack='pgd-linf', # as for `evaluate`
     norm:str=None,   # of eps; None: the attack's own, else Linf
@@ -48,6 +49,9 @@ def transfer(
     >>> t.accuracy.tolist()
     [0.0, 0.0, 0.0, 0.0]
     """
+    order = order or getattr(x, 'order', '')
+    if isinstance(sources, dict) and sources:
+        x, y = as_tensors(x, y, [*sources.values()][0])
     check_number('eps', eps, 0, above=True)
     check_whole('batch_size', batch_size, 1)
     for what, models in dict(sources=sources, targets=targets).items():

@@ -554,3 +554,109 @@ def test_layers_of_a_compiled_model_have_their_own_names():
     with frozen(f), torch.no_grad():
         assert f(X).equal(features_of(m, 'conv')(X))
     refused(lambda: features_of(compiled, 'fc'), "layer='fc'")
+
+
+# ---- files, where Windows is the system
+
+def test_what_is_flushed_is_open_for_writing(tmp_path, monkeypatch):
+    "Windows refuses to flush a descriptor that is only for reading."
+    import fcntl
+    import os
+    import stat
+    flushed, real = [], os.fsync
+
+    def fsync(fd):
+        how = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            if how == os.O_RDONLY: raise OSError(9, 'Bad file descriptor')
+            flushed.append(fd)
+        return real(fd)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    core.write_text(tmp_path/'a.txt', 'one')
+    core.write_bytes(tmp_path/'b', b'two')
+    core.write_json(tmp_path/'c.json', dict(three=3))
+    assert len(flushed) == 3 and (tmp_path/'a.txt').read_text() == 'one'
+
+
+# ---- images that are not two tensors
+
+def loader(**kw):
+    return torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(X, Y), batch_size=5, **kw)
+
+
+def test_a_loader_where_tensors_go():
+    kw = dict(eps=.25, steps=2, queries=2,
+              autoattack=dict(steps=2, queries=2))
+    nets = dict(plain=net())
+    for f in (lambda *xy: evaluate(net(), *xy, steps=2).robust.tolist(),
+              lambda *xy: diagnose(net(), *xy, **kw).verdict.tolist(),
+              lambda *xy: transfer(nets, nets, *xy, eps=.25,
+                                   steps=2).right.tolist()):
+        assert f(loader()) == f(X, Y)
+        refused(lambda: f(X), 'need labels')
+    with pytest.warns(UserWarning, match='shuffles'):
+        evaluate(net(), loader(shuffle=True), steps=1)
+
+
+# ---- toward a class, radii of their own, averaged noise
+
+@pytest.mark.parametrize('name', zoo.TARGETED)
+def test_a_target_is_what_counts(name):
+    goal = [1, 2, 3, 0]
+    a = attack(name, target=goal, **SHORT[name])
+    e = evaluate(net(), X, Y, attack=a, epsilons=[0, EPS[a.norm]], keep=True)
+    with torch.no_grad(): said = net()(e.x_adv[1]).argmax(1)
+    there = (said == torch.tensor(goal)[Y]).numpy()
+    assert (e.robust[:, 1] == (e.robust[:, 0] & ~there)).all()
+    any_ = evaluate(net(), X, Y, attack=attack(name, **SHORT[name]),
+                    epsilons=[0, EPS[a.norm]])
+    assert e.accuracy.iloc[1] >= any_.accuracy.iloc[1] and e.about != any_.about
+    refused(lambda: attack(name, target=int(Y[0]), **SHORT[name])(
+        net(), X, Y, eps=.1), 'is their label')
+
+
+def test_a_target_moves_images_to_it():
+    other = Y != 2
+    for name in ('pgd', 'apgd', 'pgd-linf', 'ddn', 'cw'):
+        a = attack(name, target=2)
+        out = a.run(net(), X[other], Y[other], eps=10.)
+        with torch.no_grad(): said = net()(out.x_adv).argmax(1)
+        assert (said == 2).float().mean() > .5, name
+
+
+@pytest.mark.parametrize('f', [attacks.pgd, attacks.apgd, attacks.mim,
+                               attacks.fgsm])
+@pytest.mark.parametrize('norm', ['linf', 'l2', 'l1'])
+def test_a_radius_an_image(f, norm):
+    kw = dict(norm=norm) | ({} if f is attacks.fgsm else dict(steps=4))
+    own = torch.linspace(0, EPS[norm], len(X))
+    v = f(net(), X, Y, eps=own, **kw)
+    far = attacks.flat_norm(v - X, attacks.NORMS[norm].p).flatten()
+    assert (far <= own + 1e-5).all() and far[-1] > .5*own[-1]
+    assert v[0].equal(X[0])
+    one = f(net(), X, Y, eps=torch.full((len(X),), EPS[norm]/2),
+            **kw | ({} if f in (attacks.mim, attacks.fgsm) else dict(
+                generator=attacks.PerImage(0))))
+    same = f(net(), X, Y, eps=EPS[norm]/2,
+             **kw | ({} if f in (attacks.mim, attacks.fgsm) else dict(
+                 generator=attacks.PerImage(0))))
+    assert torch.allclose(one, same, atol=1e-5)
+
+
+class Random(Net):
+    "Noise on every answer."
+    def forward(self, x):
+        return super().forward(x + .1*torch.randn_like(x))
+
+
+def test_a_random_model_has_attacks_by_name():
+    for name, more in (('autoattack-rand', dict(steps=2)),
+                       ('pgd', dict(steps=4, eot=3)),
+                       ('apgd', dict(steps=4, eot=3))):
+        e = evaluate(net(Random), X, Y, attack=name, epsilons=[0, .25],
+                     **more)
+        assert zoo.RANDOM in e.notes and 'autoattack-rand' in zoo.RANDOM
+        assert e.accuracy[.25] < e.accuracy[0]
+    assert attack('autoattack-rand').settings['version'] == 'rand'
