@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RANDOM', 'BATCH', 'EACH', 'AUTO', 'NAMES', 'OWN', 'TARGETED', 'VERSIONS', 'MNIST_EPS', 'CIFAR_EPS', 'FAR_CIFAR',
            'TABLE_A2', 'SCALED', 'settle', 'logits_of', 'TwoClasses', 'as_two_classes', 'depends_on_batch',
-           'check_model', 'Attack', 'eps_flags', 'check_radius', 'run', 'find', 'cut', 'fooled', 'check_target',
-           'among', 'attack_names', 'attack_norms', 'attack_settings', 'attack', 'PaperAttack', 'paper_attacks',
-           'strong_attacks', 'Outcome', 'all_broken', 'distances', 'unmoved']
+           'check_model', 'Attack', 'eps_flags', 'check_radius', 'run', 'find', 'cut', 'aimed_at', 'fooled',
+           'check_target', 'among', 'attack_names', 'attack_norms', 'attack_settings', 'attack', 'PaperAttack',
+           'paper_attacks', 'strong_attacks', 'Outcome', 'all_broken', 'distances', 'unmoved']
 
 # %% ../nbs/07_attack_zoo.ipynb #69b96dee
 import inspect, warnings
@@ -210,7 +210,8 @@ def cost(self:Attack)->int: # at least 1
     runs = RUNS.get((self.name, self.norm), 1)
     if 'restarts' in self.settings:
         runs = self.settings['restarts']*min(1, runs)
-    return max(1, round(each*self.settings.get(key, steps)*runs))
+    draws = self.settings.get('eot', 1)
+    return max(1, round(each*self.settings.get(key, steps)*runs*draws))
 Attack.cost = property(cost)
 
 # %% ../nbs/07_attack_zoo.ipynb #18db1977
@@ -314,9 +315,12 @@ def cut(self:Attack,
     return settle(x_adv, x, eps, self.norm)
 Attack.cut = cut
 Attack.guarded = guarded
-Attack.target = property(
-    lambda self: self.settings.get('target') if self.name in TARGETED
-    else None, doc="The class to be taken for; None: any but the label.")
+def aimed_at(self:Attack): # a class, or a list of them; None
+    "The class to be taken for; None: any but the label."
+    known = (*OWN, *NAMES) if self.library != 'afd_nb' else OWN
+    aims = self.name in TARGETED and self.name in known
+    return self.settings.get('target') if aims else None
+Attack.target = property(aimed_at)
 
 def fooled(self:Attack,
     said:Tensor, # classes that the model answers (b,)
@@ -538,7 +542,7 @@ def own_attack(f, norm, seed, settings, name=None):
         draw = (dict(generator=PerImage(seed, x.device))
                 if 'generator' in takes else {})
         at = settings | others
-        if name in TARGETED and at.get('target') is not None:
+        if name in OWN and at.get('target') is not None:
             at['target'] = targets_of(at['target'], y)
         x_adv = f(model, x, y, eps=eps, **more, **draw, **at)
         return Outcome(x_adv, y < 0)

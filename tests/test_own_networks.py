@@ -1,4 +1,7 @@
 "Networks of others: whatever `fit` accepts is read again, by every reader."
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,3 +101,39 @@ def test_a_training_on_a_gpu_keeps_cudnn(tmp_path):
                n_valid=32, batch_size=64, valid_steps=1), device='cpu',
         progress=lambda *_: seen.add(state()))
     assert seen == {(before[0], True, False, False)} and state() == before
+
+
+SWITCHES = '''
+import torch
+from afd_nb.core import whole_float32
+b = torch.backends
+{}
+def state():
+    out = []
+    for f in (lambda: b.cudnn.allow_tf32, lambda: b.cuda.matmul.allow_tf32,
+              lambda: b.cudnn.conv.fp32_precision,
+              lambda: b.cuda.matmul.fp32_precision):
+        try: out.append(f())
+        except RuntimeError: out.append('mixed')
+    return out
+before = state()
+with whole_float32(same_bits=True):
+    with whole_float32():
+        inside = state()
+        assert b.cudnn.enabled and b.cudnn.deterministic
+assert 'tf32' not in inside and True not in inside, inside
+assert state() == before, (before, state())
+'''
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, 'conv'),
+                    reason='this torch has one way to switch TF32')
+@pytest.mark.parametrize('how', [
+    '', "b.cuda.matmul.fp32_precision = 'tf32'",
+    "b.cudnn.conv.fp32_precision = 'ieee'", "b.fp32_precision = 'tf32'",
+    "torch.set_float32_matmul_precision('high')"])
+def test_tf32_is_off_however_it_was_set(how):
+    "Torch has two sets of switches and raises where they are mixed."
+    done = subprocess.run([sys.executable, '-c', SWITCHES.format(how)],
+                          capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-900:]
