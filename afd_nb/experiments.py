@@ -359,7 +359,7 @@ def strengths_together(runs, records, more=())->list: # of Step
              find_experiments('mnist-strengths')]
     return [analysis([*which, f'{runs}/mnist/afd/seed0'],
                      Path(records)/'mnist'/'analyses', 'training_strength',
-                     more)]
+                     ('--eps', '.3', *more))] # theirs are four
 
 # %% ../nbs/39_experiments.ipynb #e93ea07a
 def whole_plan(names, size, seeds, *, runs, records, more=())->list:
