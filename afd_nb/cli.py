@@ -436,10 +436,11 @@ def saved_images(a, t:Target, x, done)->list: # accuracy on 8 bits, by row
     "Write what --save asks for, and let go of the images."
     from afd_nb.core import on_main
     from afd_nb.pictures import accuracy_8bit, save_images
-    rounded = []
+    rounded, name = [], t.name
+    if t.run: name = f'{t.dataset}-{t.run.recipe.method}-{t.name}'
     for e in done:
         share = accuracy_8bit(t.model, x, e)
-        on_main(lambda: save_images(Path(a.save)/t.name, x, e, share))
+        on_main(lambda: save_images(a.save, x, e, share, name))
         rounded += share
         e.x_adv = None
     return rounded

@@ -82,10 +82,11 @@ def save_png(v, path): # v: uint8 (h, w, 3) or (h, w)
 PICTURES = 100 # of each eps, at most; the tensors hold all images
 
 def save_images(
-    folder,   # ATTACK-NORM is made in it
+    folder,   # MODEL/ATTACK-NORM is made in it
     x:Tensor, # clean images (n, c, h, w)
     e,        # the `Evaluation`, with its images kept
     share=None, # of `accuracy_8bit`, to be written down
+    model:str='model', # its name
 )->Path: # the new folder; FileExistsError if all names are taken
     """Perturbed images as tensors, as PNGs, and beside the clean ones.
 
@@ -95,11 +96,11 @@ def save_images(
     """
     if e.x_adv is None:
         raise ValueError("the evaluation has no images: keep=True")
-    name = re.sub(r'[^\w.-]+', '-', f'{e.attack}-{e.norm}')
+    plain = lambda s: re.sub(r'[^\w.-]+', '-', s)
+    place, name = Path(folder)/plain(model), plain(f'{e.attack}-{e.norm}')
     names = [name, *(f'{name}-{k}' for k in range(2, 100))]
-    out = next((Path(folder)/k for k in names
-                if not (Path(folder)/k).exists()), None)
-    if out is None: raise FileExistsError(f"{folder} has 99 of {name}")
+    out = next((place/k for k in names if not (place/k).exists()), None)
+    if out is None: raise FileExistsError(f"{place} has 99 of {name}")
     out.mkdir(parents=True)
     x, tensors = x.cpu(), {'x': x.cpu(), 'y': torch.as_tensor(e.y)}
     most = {}
@@ -119,7 +120,8 @@ def save_images(
     with write_whole(out/'images.safetensors') as tmp:
         save_file({k: v.contiguous() for k, v in tensors.items()}, tmp)
     write_json(out/'about.json', dict(
-        attack=e.attack, norm=e.norm, settings=e.settings, order=e.order,
+        model=model, fingerprint=e.about, attack=e.attack, norm=e.norm,
+        settings=e.settings, order=e.order,
         images=len(x), pictures=min(PICTURES, len(x)),
         epsilons=e.epsilons, accuracy=e.accuracy.tolist(),
         accuracy_8bit=share, full_change={f'{k:g}': v for k, v
