@@ -315,8 +315,8 @@ def cut(self:Attack,
     return settle(x_adv, x, eps, self.norm)
 Attack.cut = cut
 Attack.guarded = guarded
-def aimed_at(self:Attack): # a class, or a list of them; None
-    "The class to be taken for; None: any but the label."
+def aimed_at(self:Attack):
+    "The class to be taken for, or one a label; None: any but the label."
     known = (*OWN, *NAMES) if self.library != 'afd_nb' else OWN
     aims = self.name in TARGETED and self.name in known
     return self.settings.get('target') if aims else None

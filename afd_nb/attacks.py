@@ -205,7 +205,10 @@ def check_eps(
     if not (eps.isfinite() & (eps >= 0)).all():
         raise ValueError("eps must be finite and >= 0")
 
-def limited(v, most): # v: a number, or a tensor of them
+def limited(
+    v,          # a number, or a tensor of them
+    most:float, # what none shall exceed
+): # like v
     "`v`, at most `most`."
     return v.clamp_max(most) if isinstance(v, Tensor) else min(v, most)
 
@@ -219,8 +222,11 @@ def as_radii(
         eps = eps.to(x).reshape(-1, *[1]*(x.ndim - 1))
     return limited(eps, across(x, norm))
 
-def of_rows(v, i): # v: a number, or a tensor with a row an image
-    "The rows `i` of what each image has of its own; None: all."
+def of_rows(
+    v, # a number, or a tensor with a row an image
+    i, # rows; None: all
+): # a number, or those rows
+    "What some images have of their own."
     return v[i] if isinstance(v, Tensor) and i is not None else v
 
 class AtTarget:

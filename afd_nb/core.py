@@ -209,7 +209,11 @@ def whole_float32(
         yield
 
 @contextmanager
-def switched(place, name, value):
+def switched(
+    place,    # an object
+    name:str, # of its attribute
+    value,    # that it shall have
+):
     "Inside, an attribute has another value."
     was = getattr(place, name)
     if was == value: yield; return # left alone
@@ -218,7 +222,10 @@ def switched(place, name, value):
     finally: setattr(place, name, was)
 
 @contextmanager
-def no_tf32(backend, *parts):
+def no_tf32(
+    backend,    # torch.backends.cudnn, or .cuda.matmul
+    *parts:str, # names of its parts, if they have switches of their own
+):
     "`allow_tf32` off; by torch's newer switches where those are in use."
     places = [getattr(backend, k, backend) for k in parts] or [backend]
     with ExitStack() as stack:

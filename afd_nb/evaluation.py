@@ -281,7 +281,12 @@ def evaluate(
     if keep: e.x_adv = kept_images(a, x, epsilons, w)
     return e
 
-def kept_images(a, x, epsilons, w)->Tensor: # (eps, n, c, h, w)
+def kept_images(
+    a:Attack,      # that is done
+    x:Tensor,      # clean images (n, c, h, w)
+    epsilons:list, # radii
+    w,             # the `Work`
+)->Tensor: # (eps, n, c, h, w)
     "Where the attack left each image; one that was wrong, as it was."
     if len(w.kept): return torch.from_numpy(w.kept)
     found = torch.from_numpy(w.found).to(x)

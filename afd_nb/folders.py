@@ -94,7 +94,13 @@ def both_parts(
     same_classes('train', a, 'test', b, root)
     return train, test, a
 
-def same_classes(one, its, other, others, root):
+def same_classes(
+    one:str,     # a part
+    its:list,    # names of its classes
+    other:str,   # another part
+    others:list, # names of its classes
+    root,        # of both, for the error
+):
     "ValueError if two parts have other classes."
     only = [f"only {part} has {', '.join(sorted(u)[:5])}" for part, u in
             ((one, {*its} - {*others}), (other, {*others} - {*its})) if u]

@@ -74,7 +74,10 @@ def strip(
         parts += [v, np.full((len(v), 4, 3), 255, 'u1')]
     return np.concatenate(parts[:-1], 1)
 
-def save_png(v, path): # v: uint8 (h, w, 3) or (h, w)
+def save_png(
+    v:np.ndarray, # uint8 (h, w, 3) or (h, w)
+    path,         # of the file
+):
     "Write a PNG, whole or not at all."
     with write_whole(path) as tmp: Image.fromarray(v).save(tmp, 'png')
 
