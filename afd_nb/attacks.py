@@ -188,7 +188,11 @@ def check_attack(
     check_whole('steps', steps, 0)
     check_whole('restarts', restarts, 1)
     check_whole('eot', eot, 1)
-    if step_size is not None and not isinstance(step_size, Tensor):
+    if isinstance(step_size, Tensor) and step_size.ndim:
+        if step_size.shape != (len(x), *[1]*(x.ndim - 1)):
+            raise ValueError("step_size must be a number, got a tensor "
+                             f"{tuple(step_size.shape)}")
+    elif step_size is not None:
         check_number('step_size', step_size, 0, above=True)
     return x, y
 

@@ -437,8 +437,8 @@ def as_tensors(
     """
     if y is not None: return data, y
     if isinstance(data, Tensor):
-        raise TypeError("data must be (x, y): images need labels beside "
-                        "them")
+        raise TypeError("data must be (x, y): images need labels, int64 "
+                        "(n,), beside them")
     data = getattr(data, 'test', data)
     if isinstance(data, (tuple, list)) and len(data) == 2: return data
     if hasattr(data, 'x') and hasattr(data, 'y'): return data.x, data.y
