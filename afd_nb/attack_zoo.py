@@ -423,6 +423,7 @@ def attack_settings(
     more = {'rel_step'} if name == 'mim' else set()
     return sorted(known - theirs | draws | aims | more)
 
+# %% ../nbs/07_attack_zoo.ipynb #0a94ae1c
 def attack(
     name,          # of `attack_names()`, `OWN` or `VERSIONS`; a function
     *, norm:str=None, # None: the attack's own, else Linf

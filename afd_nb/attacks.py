@@ -196,6 +196,7 @@ def check_attack(
         check_number('step_size', step_size, 0, above=True)
     return x, y
 
+# %% ../nbs/06_attacks.ipynb #cd89ea06
 def check_eps(
     eps,   # a number, or a tensor (n,)
     n:int, # images
@@ -233,6 +234,7 @@ def of_rows(
     "What some images have of their own."
     return v[i] if isinstance(v, Tensor) and i is not None else v
 
+# %% ../nbs/06_attacks.ipynb #cac7b4c5
 class AtTarget:
     "Minus a loss at a class that the image shall be taken for."
     def __init__(self,

@@ -247,6 +247,7 @@ def target_flags(p, keep=True):
     add('--record', metavar='DIR', help='also write records, as '
         'DIR/DATASET/METHOD/RUN.json')
 
+# %% ../nbs/33_cli.ipynb #ed38a3d9
 def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
     "Models and images; every error comes before any work."
     from afd_nb.core import as_device
@@ -266,6 +267,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
         out.append((t, x, y, store))
     return out
 
+# %% ../nbs/33_cli.ipynb #5982849e
 def held_out_images(t:Target, a, device): # images, labels
     "What a run held out, the first --n of it."
     from afd_nb.data import load_data, take

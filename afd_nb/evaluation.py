@@ -281,6 +281,7 @@ def evaluate(
     if keep: e.x_adv = kept_images(a, x, epsilons, w)
     return e
 
+# %% ../nbs/12_evaluation.ipynb #9b0ed8d4
 def kept_images(
     a:Attack,      # that is done
     x:Tensor,      # clean images (n, c, h, w)
