@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from .attacks import (PerImage, apgd, check_answer, check_attack,
-                            margin_loss, pgd)
+                            margin_loss, of_rows, pgd)
 from .core import check_labels, check_whole, frozen
 from .models import features_of
 
@@ -41,7 +41,7 @@ def targeted(
     model,           # images -> logits
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units, >= 0
+    *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps toward each target
     n_targets:int=9, # other classes that are tried, the likeliest first
@@ -71,7 +71,7 @@ def targeted(
     for t in order.T:
         for c in t[stands].unique():
             i = (stands & (t == c)).nonzero()[:, 0]
-            x_adv[i] = pgd(model, x[i], y[i], eps=eps, norm=norm,
+            x_adv[i] = pgd(model, x[i], y[i], eps=of_rows(eps, i), norm=norm,
                            steps=steps, restarts=restarts, eot=eot,
                            loss=toward(c), early_stop=True, fast=fast,
                            generator=generator)
@@ -117,7 +117,7 @@ def target_feature_attack(
     model:nn.Module, # images -> logits, with features(x)
     x:Tensor,        # images (b, c, h, w) in [0, 1]
     y:Tensor,        # labels (b,)
-    *, eps:float,    # radius in pixel units, >= 0
+    *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps toward each reference
     restarts:int=1,  # how many other classes are tried
@@ -138,8 +138,8 @@ def target_feature_attack(
         if not len(i): break
         goal = h_ref[r[i]]
         alike = lambda h_adv, _: F.cosine_similarity(h_adv, goal, dim=1)
-        x_adv[i] = pgd(f, x[i], y[i], eps=eps, norm=norm, steps=steps,
-                       loss=alike, generator=generator)
+        x_adv[i] = pgd(f, x[i], y[i], eps=of_rows(eps, i), norm=norm,
+                       steps=steps, loss=alike, generator=generator)
         stands &= answers(model, x_adv) == y
     return x_adv
 

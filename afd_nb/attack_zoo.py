@@ -230,7 +230,8 @@ def eps_flags(
     return [f"eps={eps:g} is above 1, so that any image is allowed: pixels "
             "lie in [0, 1], and 8 of 255 is eps=8/255"]
 
-EACH = 'pgd', 'apgd', 'margin-pgd' # what takes a radius an image
+EACH = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd', 'target-feature')
+# take a radius an image
 
 def check_radius(self:Attack,
     eps,   # a number, or a tensor (n,)

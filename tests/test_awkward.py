@@ -645,6 +645,18 @@ def test_a_radius_an_image(f, norm):
     assert torch.allclose(one, same, atol=1e-5)
 
 
+@pytest.mark.parametrize('name', zoo.EACH)
+def test_a_radius_an_image_by_name(name):
+    own = torch.linspace(0, .25, len(X))
+    a = attack(name, steps=4, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        v = a(net(), X, Y, eps=own)
+    far = (v - X).abs().flatten(1).amax(1)
+    assert (far <= own + 1e-6).all() and far.max() > .1
+    refused(lambda: a(net(), X, Y, eps=own[1:]), 'one an image')
+
+
 class Random(Net):
     "Noise on every answer."
     def forward(self, x):
