@@ -14,8 +14,8 @@ import time
 import traceback
 from pathlib import Path
 
-PRELOAD = ('afd_nb.afd', 'afd_nb.baselines', 'afd_nb.experiments',
-           'afd_nb.masking', 'sklearn.datasets', 'sklearn.model_selection',
+PRELOAD = ('afd_nb.method.afd', 'afd_nb.method.baselines', 'afd_nb.results.experiments',
+           'afd_nb.robustness.masking', 'sklearn.datasets', 'sklearn.model_selection',
            'torch._dynamo', # by the first optimiser, a second or more
            'torchvision.datasets')
 
@@ -124,16 +124,15 @@ class Child:
 
 def shell(command, argv):
     "One of the package's commands."
-    import afd_nb.cli
-    import afd_nb.experiments
-    f = (vars(afd_nb.cli) | vars(afd_nb.experiments))[command]
+    from afd_nb.tools import commands, experiments_command
+    f = (vars(commands) | vars(experiments_command))[command]
     f(argv)
 
 
 def train(recipe, run):
     "Begin a run, or go on with it: what a user does after each kill."
-    from afd_nb.recipe import Recipe
-    from afd_nb.training import fit
+    from afd_nb.method.recipe import Recipe
+    from afd_nb.method.training import fit
     recipe['milestones'] = tuple(recipe['milestones'])
     fit(Recipe(**recipe), out=run, device='cpu',
         resume=os.path.exists(f'{run}/recipe.json'))
@@ -161,8 +160,8 @@ def train_then(recipe, run, steps, what, value=None):
     "Train; after so many steps something befalls the disk."
     import shutil
     import resource
-    from afd_nb.recipe import Recipe
-    from afd_nb.training import fit
+    from afd_nb.method.recipe import Recipe
+    from afd_nb.method.training import fit
     recipe['milestones'] = tuple(recipe['milestones'])
     done = []
     def tick():
@@ -176,16 +175,16 @@ def train_then(recipe, run, steps, what, value=None):
                 try:
                     while f.write(b'0'*4096): pass
                 except OSError: pass
-    from afd_nb.cli import plain_errors
+    from afd_nb.tools.command_line import plain_errors
     with plain_errors('afd_train'):
         fit(Recipe(**recipe), out=run, device='cpu', progress=tick)
 
 
 def train_as_nobody(recipe, run):
     "Train into a folder that one may not write."
-    from afd_nb.cli import plain_errors
-    from afd_nb.recipe import Recipe
-    from afd_nb.training import fit
+    from afd_nb.tools.command_line import plain_errors
+    from afd_nb.method.recipe import Recipe
+    from afd_nb.method.training import fit
     recipe['milestones'] = tuple(recipe['milestones'])
     fit(Recipe(**recipe), device='cpu') # whatever is imported late, now
     if os.geteuid() == 0: os.seteuid(65534)

@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from afd_nb.analyses.angles import angles
-from afd_nb.analyses.command import afd_analyse
-from afd_nb.analyses.dimensions import dimensions, dimensions_summary
-from afd_nb.analyses.representations import represent
-from afd_nb.analyses.sensitivity import sensitivity
-from afd_nb.attack_zoo import attack
-from afd_nb.models import features_of
-from afd_nb.recipe import Recipe
-from afd_nb.training import fit
+from afd_nb.representations.perturbation_angles import angles
+from afd_nb.tools.analyses_command import afd_analyse
+from afd_nb.representations.dimensionality import (dimensions,
+                                                   dimensions_summary)
+from afd_nb.representations.features import represent
+from afd_nb.representations.feature_sensitivity import sensitivity
+from afd_nb.robustness.attack_zoo import attack
+from afd_nb.support.layers import features_of
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.training import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 PEAK = '''
@@ -35,7 +36,7 @@ class Wide(nn.Module):
     def forward(self, x): return self.Dc(self.E(x))
 n = int(sys.argv[1])
 x, y = torch.rand(n, 1, 8, 8), torch.arange(n) % 10
-from afd_nb.attack_zoo import attack
+from afd_nb.robustness.attack_zoo import attack
 t = m.{call}
 assert len(t)
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024))

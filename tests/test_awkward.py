@@ -12,13 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from afd_nb import attack_zoo as zoo, attacks, adaptive, core
-from afd_nb.attack_zoo import as_two_classes, attack
-from afd_nb.core import check_images, frozen, generator
-from afd_nb.evaluation import evaluate
-from afd_nb.masking import diagnose
-from afd_nb.models import features_of
-from afd_nb.transfer import transfer
+from afd_nb.support import files
+from afd_nb.method import pgd as attacks
+from afd_nb.robustness import adaptive, attack_zoo as zoo
+from afd_nb.robustness.attack_zoo import attack
+from afd_nb.support.model_checks import as_two_classes
+from afd_nb.support.checks import check_images
+from afd_nb.support.freezing import frozen
+from afd_nb.support.random_numbers import generator
+from afd_nb.robustness.evaluation import evaluate
+from afd_nb.robustness.masking import diagnose
+from afd_nb.support.layers import features_of
+from afd_nb.robustness.transfer_attacks import transfer
 
 SHORT = dict(
     fgsm={}, pgd=dict(steps=4), apgd=dict(steps=4),
@@ -573,9 +578,9 @@ def test_what_is_flushed_is_open_for_writing(tmp_path, monkeypatch):
         return real(fd)
 
     monkeypatch.setattr(os, 'fsync', fsync)
-    core.write_text(tmp_path/'a.txt', 'one')
-    core.write_bytes(tmp_path/'b', b'two')
-    core.write_json(tmp_path/'c.json', dict(three=3))
+    files.write_text(tmp_path/'a.txt', 'one')
+    files.write_bytes(tmp_path/'b', b'two')
+    files.write_json(tmp_path/'c.json', dict(three=3))
     assert len(flushed) == 3 and (tmp_path/'a.txt').read_text() == 'one'
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from afd_nb.attack_zoo import paper_attacks
+from afd_nb.robustness.attack_zoo import paper_attacks
 
 SPEED = Path(__file__).resolve().parent.parent/'results'/'speed'
 FIELDS = 'name ours_s other_s ratio low high what'.split()

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afd_nb.claims import Records, read_claims, read_side
-from afd_nb.judged_claims import (ONE, RIGHT, WRONG, judge_claims,
-                                  plot_claims, read_claim)
-from afd_nb.recipe import Recipe
-from afd_nb.results import pack_answers, record_text
+from afd_nb.results.claims import read_claims, read_side
+from afd_nb.robustness.records import Records
+from afd_nb.results.judged_claims import (ONE, RIGHT, WRONG, judge_claims,
+                                          plot_claims, read_claim)
+from afd_nb.method.recipe import Recipe
+from afd_nb.robustness.evaluation import pack_answers
+from afd_nb.robustness.records import record_text
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = {c.key: c for c in read_claims(ROOT/'results')}

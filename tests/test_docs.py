@@ -113,8 +113,8 @@ def test_what_is_missing_is_found():
     assert {k: lacks(v) for k, v in methods(Made)} == {
         'Made.grow': ['docstring', 'by'], 'Made.size': ['docstring']}
     assert not [*methods(Heir)]
-    assert len(public('afd_nb.attacks')) > 10
-    assert 'Tensor' not in public('afd_nb.attacks')
+    assert len(public('afd_nb.method.pgd')) > 10
+    assert 'Tensor' not in public('afd_nb.method.pgd')
 
 
 def mixes(source):
@@ -128,7 +128,7 @@ def mixes(source):
 
 
 def test_site_runs_imports_alone():
-    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+    for path in sorted((ROOT/'nbs').glob('**/*.ipynb')):
         for c in nbformat.read(path, 4).cells:
             assert c.cell_type != 'code' or not mixes(c.source), (
                 path.name, c.source)
@@ -163,8 +163,8 @@ def test_examples_are_true_without_development_tools():
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-1]) >= 25
-    wrong = EXAMPLES.replace('n = 0', "n = 0; import afd_nb.losses as l; "
+    wrong = EXAMPLES.replace('n = 0', "n = 0; import afd_nb.method.losses as l; "
                              "l.kl.__doc__ = '>>> 1 + 1\\n3\\n'")
-    done = subprocess.run([sys.executable, '-c', wrong, 'afd_nb.losses'],
+    done = subprocess.run([sys.executable, '-c', wrong, 'afd_nb.method.losses'],
                           capture_output=True, text=True)
-    assert done.returncode == 1 and 'afd_nb.losses.kl' in done.stderr
+    assert done.returncode == 1 and 'afd_nb.method.losses.kl' in done.stderr

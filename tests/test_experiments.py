@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from afd_nb.experiments import afd_experiment, all_experiments, recorded
-from afd_nb.results import read_record, record_text
+from afd_nb.results.experiments import all_experiments, recorded
+from afd_nb.tools.experiments_command import afd_experiment
+from afd_nb.robustness.records import read_record, record_text
 
 
 def commands(said, word):
@@ -14,7 +15,7 @@ def commands(said, word):
             for line in said.splitlines() if line.startswith(word)]
 
 
-@pytest.mark.filterwarnings('ignore::afd_nb.trouble.TrainingWarning')
+@pytest.mark.filterwarnings('ignore::afd_nb.support.training_monitor.TrainingWarning')
 def test_smoke_on_images_shaped_like_cifar100(tmp_path, capsys):
     call = ['cifar100-afd', '--size', 'smoke', '--device', 'cpu', '--runs',
             str(tmp_path/'runs')]

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from afd_nb.data import load_data, take
-from afd_nb.evaluation import evaluate
-from afd_nb.models import (create_model, load_model, load_official,
-                           read_weights, save_model)
-from afd_nb.recipe import Recipe
-from afd_nb.results import make_record, read_record, save_record
-from afd_nb.training import fit, load_run, read_state
+from afd_nb.method.data import load_data, take
+from afd_nb.robustness.evaluation import evaluate
+from afd_nb.method.networks import (create_model, load_model,
+                                    load_official, read_weights, save_model)
+from afd_nb.method.recipe import Recipe
+from afd_nb.robustness.records import make_record, read_record, save_record
+from afd_nb.method.training import fit, load_run, read_state
 from killing import Children
 
 TINY = Recipe(epochs=3, n_train=96, n_valid=20, batch_size=32, steps=2,
@@ -533,7 +533,7 @@ def test_broken_images(tmp_path, tally):
 # ------------------------------------------------------------ the same bits
 
 def test_any_number_of_workers(tmp_path, tally):
-    from afd_nb.experiments import stand_in_folder
+    from afd_nb.tools.experiments_command import stand_in_folder
     root = stand_in_folder(tmp_path, 'mnist')
     r = Recipe(dataset='folder', network='small', method='at', epochs=2,
                n_train=96, n_valid=32, batch_size=32, steps=2, valid_steps=1,

@@ -34,7 +34,7 @@ def test_package_is_what_the_notebooks_export(fresh):
 
 
 def test_notebooks_are_clean(fresh):
-    ours, made = files(ROOT, 'nbs/*.ipynb'), files(fresh, 'nbs/*.ipynb')
+    ours, made = (files(r, 'nbs/**/*.ipynb') for r in (ROOT, fresh))
     assert ours.keys() == made.keys() and len(ours) > 10
     odd = [k for k in ours if ours[k] != made[k]]
     assert not odd, f'run nbdev_clean: {odd}'
@@ -47,16 +47,28 @@ def test_readme_is_what_index_gives():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_notebook_is_in_the_sidebar():
+def test_sidebar_table_and_links_follow_from_folders_and_titles():
+    done = subprocess.run(
+        [sys.executable, ROOT/'tools'/'pages.py', '--check'],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     sidebar = (ROOT/'nbs'/'sidebar.yml').read_text()
     listed = re.findall(r'- (\S+\.ipynb)', sidebar)
     assert sorted(listed) == sorted(
-        p.name for p in (ROOT/'nbs').glob('*.ipynb'))
+        p.relative_to(ROOT/'nbs').as_posix()
+        for p in (ROOT/'nbs').glob('**/*.ipynb'))
+
+
+def test_numbers_are_the_reading_order_without_gaps():
+    for folder in (ROOT/'nbs').glob('*/'):
+        names = sorted(p.name for p in folder.glob('*.ipynb'))
+        assert [n[:3] for n in names] == [
+            f'{k:02}_' for k in range(1, len(names) + 1)], folder.name
 
 
 def test_no_output_holds_an_error_a_warning_or_a_path():
     import nbformat
-    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+    for path in sorted((ROOT/'nbs').glob('**/*.ipynb')):
         for c in nbformat.read(path, 4).cells:
             for o in c.get('outputs', []):
                 assert o.output_type != 'error', path

@@ -2,8 +2,9 @@
 import pytest
 import torch
 
-from afd_nb.data import data_root, load_data
-from afd_nb.training import Recipe, fit
+from afd_nb.method.data import data_root, load_data
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.training import fit
 
 needs_mnist = pytest.mark.skipif(
     not (data_root()/'MNIST'/'raw').is_dir(),

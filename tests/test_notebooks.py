@@ -14,8 +14,10 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = re.compile(r'^#\|\s*(slow|gpu|notest)\b', re.M)
-QUICK = '00_core', '40_paper'
-NAMES = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
+PAPER = '5_results/02_beside_the_paper'
+QUICK = 'appendix_a_support/01_files', PAPER
+NAMES = sorted(p.relative_to(ROOT/'nbs').with_suffix('').as_posix()
+               for p in (ROOT/'nbs').glob('**/*.ipynb'))
 
 
 def run(nb, folder, **env):
@@ -49,8 +51,8 @@ def home(tmp_path):
     for n in NAMES])
 def test_notebook_runs_and_leaves_no_trace(name, project, home, tally):
     before = files(project)
-    run(nbformat.read(project/'nbs'/f'{name}.ipynb', 4), project/'nbs',
-        **home)
+    page = project/'nbs'/f'{name}.ipynb'
+    run(nbformat.read(page, 4), page.parent, **home)
     after = files(project)
     assert {*after} == {*before} and after == before
     assert not files(Path(home['HOME']))
@@ -59,7 +61,7 @@ def test_notebook_runs_and_leaves_no_trace(name, project, home, tally):
 
 
 @pytest.mark.parametrize('name', [
-    pytest.param(n, marks=[] if n == '40_paper' else pytest.mark.slow)
+    pytest.param(n, marks=[] if n == PAPER else pytest.mark.slow)
     for n in NAMES])
 def test_notebook_runs_from_another_folder(name, project, home, tmp_path,
                                            tally):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from afd_nb.analyses.command import afd_analyse
-from afd_nb.cli import afd_evaluate
-from afd_nb.models import NETWORKS
-from afd_nb.recipe import Recipe
-from afd_nb.training import fit, load_run
+from afd_nb.tools.analyses_command import afd_analyse
+from afd_nb.tools.commands import afd_evaluate
+from afd_nb.method.networks import NETWORKS
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.training import fit, load_run
 
 
 class Computes(nn.Module):
@@ -105,7 +105,7 @@ def test_a_training_on_a_gpu_keeps_cudnn(tmp_path):
 
 SWITCHES = '''
 import torch
-from afd_nb.core import whole_float32
+from afd_nb.support.freezing import whole_float32
 b = torch.backends
 {}
 def state():

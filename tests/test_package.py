@@ -48,6 +48,6 @@ def test_wheel_in_an_empty_environment(dist, tmp_path):
     assert len(commands) >= 9
     for name in commands:
         assert 'usage' in run(bin/name, '--help', cwd=tmp_path)
-    page = run(bin/'python', '-c', 'import afd_nb.evaluation as m; '
+    page = run(bin/'python', '-c', 'import afd_nb.robustness.evaluation as m; '
                'help(m.evaluate)', cwd=tmp_path)
     assert 'Robust accuracy' in page

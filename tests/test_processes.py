@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from afd_nb.cli import afd_train
+from afd_nb.tools.commands import afd_train
 
 BIN = Path(sys.executable).parent
 FLAGS = ('--method afd --epochs 4 --n_train 256 --batch_size 32 --steps 3 '

@@ -23,23 +23,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from afd_nb import attacks, attack_zoo as zoo, data, evaluation
-from afd_nb.analyses import (angles, bound, dimensions, discriminator_curves,
-                             features, gradients, over_training,
-                             representations, sensitivity, theorem, tsne)
-from afd_nb.baselines import sensitivity_loss, trades_loss
-from afd_nb.core import check_choice, check_images, check_labels, generator
-from afd_nb.discriminator import Discriminator, fresh_discriminator
-from afd_nb.evaluation import evaluate
-from afd_nb.losses import GAMES, gradient_penalty, kl
-from afd_nb.gradient_checks import fosc, loss_surface
-from afd_nb.masking import diagnose
-from afd_nb.models import features_of
-from afd_nb.recipe import Recipe, from_json, to_json
-from afd_nb.signs import bounds, compare_diagnoses, row
-from afd_nb.statistics import holm
-from afd_nb.training import get_method
-from afd_nb.transfer import transfer
+from afd_nb.method import data, pgd as attacks
+from afd_nb.robustness import attack_zoo as zoo, evaluation
+from afd_nb.representations import (
+    dimensionality as dimensions, discriminator_probe as
+    discriminator_curves, feature_sensitivity as sensitivity,
+    feature_visualisation as features, features as representations,
+    input_gradients as gradients, perturbation_angles as angles,
+    robust_error_bound as bound, theorem, tsne_maps as tsne)
+from afd_nb.results import robustness_over_training as over_training
+from afd_nb.method.baselines import sensitivity_loss, trades_loss
+from afd_nb.support.checks import check_choice, check_images, check_labels
+from afd_nb.support.random_numbers import generator
+from afd_nb.method.discriminator import Discriminator, fresh_discriminator
+from afd_nb.robustness.evaluation import evaluate
+from afd_nb.method.losses import GAMES, gradient_penalty, kl
+from afd_nb.robustness.gradient_checks import fosc, loss_surface
+from afd_nb.robustness.masking import diagnose
+from afd_nb.support.layers import features_of
+from afd_nb.method.recipe import Recipe, from_json, to_json
+from afd_nb.robustness.signs import bounds, compare_diagnoses, row
+from afd_nb.support.statistics import holm
+from afd_nb.method.training import get_method
+from afd_nb.robustness.transfer_attacks import transfer
 
 NAN, INF = math.nan, math.inf
 NORMS = ('linf', 'l2', 'l1')
@@ -681,7 +687,7 @@ def test_divergences_are_no_less_than_0(v, beta):
 @given(st.sampled_from(['nt', 'at', 'trades', 'rm', 'afd']),
        st.sampled_from([0., .1, .3]), st.integers(2, 5), st.integers(0, 9))
 def test_a_step_of_each_method_is_finite_and_puts_all_back(name, eps, n, seed):
-    from afd_nb.models import create_model
+    from afd_nb.method.networks import create_model
     model = create_model('small', (1, 8, 8), 3, seed=seed).train()
     m = get_method(name)(model, Recipe(method=name, eps=eps, steps=2),
                        generator(seed))

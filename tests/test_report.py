@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from afd_nb.cli import afd_evaluate, afd_report, afd_train
-from afd_nb.demo import EPSILONS, demo_recipe, write_demo_report
+from afd_nb.tools.commands import afd_evaluate, afd_report, afd_train
+from afd_nb.tools.demo import EPSILONS, demo_recipe, write_demo_report
 from browser import BINARY, Browser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -220,7 +220,7 @@ def test_print_on_a4_cuts_nothing(browser, pages, name):
 
 HELP = '''
 import sys
-from afd_nb.cli import afd_report
+from afd_nb.tools.commands import afd_report
 try: afd_report(['--help'])
 except SystemExit as e: assert e.code == 0
 assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules

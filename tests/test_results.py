@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from afd_nb.results import over_seeds, read_record, read_results, yardstick
+from afd_nb.robustness.records import (over_seeds, read_record,
+                                       read_results, yardstick)
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = sorted([*(ROOT/'results').glob('*/*/seed*.json'),

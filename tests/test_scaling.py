@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from afd_nb.cli import afd_evaluate
-from afd_nb.recipe import Recipe
-from afd_nb.training import fit, load_run
+from afd_nb.tools.commands import afd_evaluate
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.training import fit, load_run
 
 SHORT = dict(batch_size=64, n_train=512, n_valid=101, epochs=2, steps=3,
              valid_steps=3)
@@ -30,8 +30,8 @@ RECIPES = {
     'nt': dict(method='nt')}
 SCRIPT = '''
 import json, sys
-from afd_nb.recipe import Recipe
-from afd_nb.training import fit
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.training import fit
 recipes, root = json.loads(sys.argv[1]), sys.argv[2]
 for name, r in recipes.items():
     try: fit(Recipe(**r), out=f'{root}/{name}', resume=name == 'stopped')

@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from afd_nb.attack_zoo import attack, attack_names
-from afd_nb.core import frozen, generator, seeded
-from afd_nb.data import data_root, load_data
-from afd_nb.evaluation import evaluate
-from afd_nb.libraries import flags_kept, import_advertorch, tuned
-from afd_nb.models import create_model
+from afd_nb.robustness.attack_zoo import attack, attack_names
+from afd_nb.support.freezing import frozen
+from afd_nb.support.random_numbers import generator, seeded
+from afd_nb.method.data import data_root, load_data
+from afd_nb.robustness.evaluation import evaluate
+from afd_nb.support.backends import flags_kept, import_advertorch, tuned
+from afd_nb.method.networks import create_model
 
 EPS = dict(linf=.15, l2=1.5, l1=10.)
 SHORT = dict(boundary=dict(steps=60), square=dict(queries=60),

@@ -59,7 +59,7 @@ def readme(notebook: Path) -> str:
         out.append(text.strip('\n'))
     text = '\n\n'.join(out) + '\n'
     note = '<!-- Made from nbs/index.ipynb by tools/readme.py -->\n\n'
-    text = re.sub(r'\]\((\w+\.ipynb)\)', r'](nbs/\1)', text)
+    text = re.sub(r'\]\(([\w/]+\.ipynb)\)', r'](nbs/\1)', text)
     return note + re.sub(r'\n{3,}', '\n\n', text)
 
 
