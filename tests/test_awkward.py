@@ -650,7 +650,7 @@ def test_a_radius_an_image(f, norm):
     assert torch.allclose(one, same, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', zoo.EACH)
+@pytest.mark.parametrize('name', zoo.TAKES_EPS_PER_IMAGE)
 def test_a_radius_an_image_by_name(name):
     own = torch.linspace(0, .25, len(X))
     a = attack(name, steps=4, seed=3)

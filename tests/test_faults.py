@@ -533,8 +533,8 @@ def test_broken_images(tmp_path, tally):
 # ------------------------------------------------------------ the same bits
 
 def test_any_number_of_workers(tmp_path, tally):
-    from afd_nb.tools.experiments_command import stand_in_folder
-    root = stand_in_folder(tmp_path, 'mnist')
+    from afd_nb.tools.experiments_command import placeholder_images
+    root = placeholder_images(tmp_path, 'mnist')
     r = Recipe(dataset='folder', network='small', method='at', epochs=2,
                n_train=96, n_valid=32, batch_size=32, steps=2, valid_steps=1,
                eps=.1, augment=True)

@@ -105,7 +105,7 @@ def test_a_training_on_a_gpu_keeps_cudnn(tmp_path):
 
 SWITCHES = '''
 import torch
-from afd_nb.support.freezing import whole_float32
+from afd_nb.support.freezing import full_float32
 b = torch.backends
 {}
 def state():
@@ -117,8 +117,8 @@ def state():
         except RuntimeError: out.append('mixed')
     return out
 before = state()
-with whole_float32(same_bits=True):
-    with whole_float32():
+with full_float32(same_bits=True):
+    with full_float32():
         inside = state()
         assert b.cudnn.enabled and b.cudnn.deterministic
 assert 'tf32' not in inside and True not in inside, inside

@@ -333,13 +333,13 @@ in_float32 = cases(classes=(4, 6)) # AutoAttack's DLR losses need four
 
 
 def test_no_library_attack_is_left_out():
-    assert {*QUICK} == {*zoo.attack_names(), *zoo.OWN} - {'autoattack'}
+    assert {*QUICK} == {*zoo.attack_names(), *zoo.OWN_ATTACKS} - {'autoattack'}
 
 
 @given(st.data(), in_float32, st.sampled_from([*QUICK]), radii,
        st.integers(0, 99))
 def test_library_attacks_stay_in_the_ball(draw, c, name, eps, seed):
-    norms = NORMS if name in zoo.OWN else zoo.attack_norms(name)
+    norms = NORMS if name in zoo.OWN_ATTACKS else zoo.attack_norms(name)
     norm, net = draw.draw(st.sampled_from(norms)), c.net()
     a = zoo.attack(name, norm=norm, seed=seed, **QUICK[name])
     with untouched(net), warnings.catch_warnings():
@@ -373,7 +373,7 @@ def test_library_attacks_refuse_odd_models(c, name, odd):
         refused(lambda: a(net, c.x, c.y, eps=.1), words)
 
 
-@given(st.sampled_from([k for k in QUICK if k not in zoo.OWN]),
+@given(st.sampled_from([k for k in QUICK if k not in zoo.OWN_ATTACKS]),
        st.sampled_from([
     (dict(steps=0), 'steps'), (dict(steps=-1), 'steps'),
     (dict(steps=2.5), 'steps'), (dict(steps=None), 'steps'),
@@ -425,7 +425,7 @@ def test_evaluation_refuses_bad_input(draw, c, name):
         attack=[('magic', 'attack'), (3, 'attack'), (None, 'attack')],
         norm=[('l3', 'norm')], batch_size=[(0, 'batch_size'),
                                            (-3, 'batch_size')],
-        **{} if name in zoo.OWN else dict(n_steps=[(3, 'n_steps')],
+        **{} if name in zoo.OWN_ATTACKS else dict(n_steps=[(3, 'n_steps')],
                                         steps=[(0, 'steps')])))
     kw = dict(attack=name, epsilons=[0, .1], **QUICK[name])
     with untouched(net):
@@ -477,7 +477,7 @@ def test_area_lies_between_the_extremes(points):
 
 @given(cases(), st.floats(0, 2), st.sampled_from(NORMS))
 def test_a_constant_classifier_reaches_no_ceiling(c, eps, norm):
-    top = evaluation.ceiling(c.x, c.y, eps, norm)
+    top = evaluation.accuracy_upper_bound(c.x, c.y, eps, norm)
     most = c.y.bincount().max().item()/len(c.y)
     assert most - 1e-7 <= top <= 1 # the same answer always is robust
 
@@ -736,7 +736,7 @@ def test_features_do_not_depend_on_the_batch(draw, c, size):
         h = representations.represent(net, c.x, size)
         assert torch.allclose(h, representations.represent(net, c.x),
                               atol=1e-5)
-        a = representations.attack_called('pgd', steps=2)
+        a = representations.resolve_attack('pgd', steps=2)
         for (h, h_adv) in representations.pairs(net, c.x, c.y, a, 0., size):
             assert torch.allclose(h, h_adv, atol=1e-5)
         x, y, bad, words = draw.draw(spoiled(c, **BATCH, **EPS))
@@ -1202,13 +1202,13 @@ REFUSED = {
     (lambda: evaluation.auc([0, 1, 2], [1, 1]), 'area'),
     (lambda: evaluation.auc([0, NAN], [1, 1]), 'area'),
     (lambda: evaluation.auc([0, INF], [1, 1]), 'area'),
-    (lambda: evaluation.ceiling(X, Y, .1, 'l3'), 'norm'),
-    (lambda: evaluation.ceiling(X, Y, NAN), 'eps'),
-    (lambda: evaluation.ceiling(X, Y, -1), 'eps'),
-    (lambda: evaluation.ceiling(X*2, Y, .1), r'\[0, 1\]'),
-    (lambda: evaluation.ceiling(X, Y[:2], .1), 'labels'),
-    (lambda: evaluation.ceiling(X, Y.double(), .1), 'labels'),
-    (lambda: evaluation.ceilings(X, Y, .1, 3), 'norm'),
+    (lambda: evaluation.accuracy_upper_bound(X, Y, .1, 'l3'), 'norm'),
+    (lambda: evaluation.accuracy_upper_bound(X, Y, NAN), 'eps'),
+    (lambda: evaluation.accuracy_upper_bound(X, Y, -1), 'eps'),
+    (lambda: evaluation.accuracy_upper_bound(X*2, Y, .1), r'\[0, 1\]'),
+    (lambda: evaluation.accuracy_upper_bound(X, Y[:2], .1), 'labels'),
+    (lambda: evaluation.accuracy_upper_bound(X, Y.double(), .1), 'labels'),
+    (lambda: evaluation.accuracy_upper_bounds(X, Y, .1, 3), 'norm'),
     (lambda: evaluation.worst_case([]), 'evaluations'),
     (lambda: all_on([('fgsm', [.1])], n=2.5), 'n='),
     (lambda: all_on([('fgsm', [.1])], n=-2), 'n='),

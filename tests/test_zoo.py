@@ -13,7 +13,7 @@ from afd_nb.support.freezing import frozen
 from afd_nb.support.random_numbers import generator, seeded
 from afd_nb.method.data import data_root, load_data
 from afd_nb.robustness.evaluation import evaluate
-from afd_nb.support.backends import flags_kept, import_advertorch, tuned
+from afd_nb.support.backends import flags_kept, import_advertorch, set_budget
 from afd_nb.method.networks import create_model
 
 EPS = dict(linf=.15, l2=1.5, l1=10.)
@@ -76,7 +76,7 @@ def by_library(name, a, model, x, y, eps):
     import pyautoattack
     aa = pyautoattack.AutoAttack(model, norm='Linf', eps=eps, seed=5)
     for part in (aa.apgd, aa.apgd_targeted, aa.fab, aa.square):
-        tuned(part, **SHORT[name])
+        set_budget(part, **SHORT[name])
     if name != 'autoattack': aa.attacks_to_run = [name]
     return aa.run_standard_evaluation(x, y, batch_size=len(x))[0]
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..support.freezing import frozen
 from .discriminator import Discriminator
 from .losses import GAMES, gradient_penalty
-from .training import Method, descend, method, on_both
+from .training import (Method, forward_pair, method,
+                                    optimizer_step)
 
 # %% ../../nbs/1_method/09_afd.ipynb #40fe3e8f
 @method('afd')
@@ -53,7 +54,7 @@ def step_classifier(self:AFD,
 )->dict: # loss_classifier, grad_classifier: length of the gradient
     "Descend the cross-entropy of clean images, moving E and Dc."
     loss = F.cross_entropy(self.cast(self.model)(x), y)
-    grad = descend(loss, self.opt_EDc)
+    grad = optimizer_step(loss, self.opt_EDc)
     return dict(loss_classifier=loss.detach(), grad_classifier=grad)
 
 # %% ../../nbs/1_method/09_afd.ipynb #10e275d3
@@ -63,7 +64,7 @@ def both_features(self:AFD,
     x_adv:Tensor, # perturbed images (b, c, h, w)
 )->tuple[Tensor, Tensor]:
     "h = E(x) and h_adv = E(x_adv), (b, d) each."
-    return on_both(self.cast(self.model.E), x, x_adv,
+    return forward_pair(self.cast(self.model.E), x, x_adv,
                    self.recipe.joint_batch)
 
 # %% ../../nbs/1_method/09_afd.ipynb #d1b62663
@@ -80,7 +81,7 @@ def step_discriminator(self:AFD,
         if self.recipe.penalty:
             loss = loss + self.recipe.penalty*gradient_penalty(
                 self.Da, h, h_adv, y, self.generator)
-        grad = descend(loss, self.opt_Da)
+        grad = optimizer_step(loss, self.opt_Da)
     return dict(loss_discriminator=loss.detach(), grad_discriminator=grad,
                 da_clean=(clean > 0).float().mean(),
                 da_adv=(adv < 0).float().mean())
@@ -94,5 +95,5 @@ def step_embedding(self:AFD,
     "Descend E's side of the game, moving E."
     with frozen(self.Da):
         loss = self.game.embedding(self.Da(h_adv, y))
-    grad = descend(loss, self.opt_E)
+    grad = optimizer_step(loss, self.opt_E)
     return dict(loss_embedding=loss.detach(), grad_embedding=grad)

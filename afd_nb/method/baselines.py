@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
-from .pgd import check_climbed, climb, pgd_step
+from .pgd import check_finite_loss, loss_and_grad, pgd_step
 from ..support.checks import check_images, check_labels, check_number
 from ..support.freezing import frozen
-from ..support.random_numbers import draw
+from ..support.random_numbers import sample
 from .losses import check_alike, kl
-from .training import (Method, descend, divergence_named,
-                                    method, on_both)
+from .training import (Method, divergence_error, forward_pair,
+                                    method, optimizer_step)
 
 # %% ../../nbs/1_method/10_baselines.ipynb #d206c253
 class OneLoss(Method):
@@ -35,7 +35,7 @@ class OneLoss(Method):
 
     def step(self, x:Tensor, y:Tensor)->dict:
         loss = self.loss(x, y)
-        grad = descend(loss, self.opt)
+        grad = optimizer_step(loss, self.opt)
         return dict(loss=loss.detach(), grad=grad)
 
 # %% ../../nbs/1_method/10_baselines.ipynb #39212cee
@@ -78,7 +78,7 @@ class TRADES(OneLoss):
 
     def loss(self, x, y):
         x_adv = self.attack(x)
-        z, z_adv = on_both(self.cast(self.model), x, x_adv,
+        z, z_adv = forward_pair(self.cast(self.model), x, x_adv,
                            self.recipe.joint_batch)
         return trades_loss(z, z_adv, y, self.recipe.beta)
 
@@ -91,13 +91,13 @@ def attack(self:TRADES,
     check_images(x)
     r, loss = self.recipe, lambda z_adv, y: kl(z, z_adv)
     with frozen(self.model), torch.no_grad(): z = self.model(x)
-    noise = draw(torch.randn, x.shape, self.generator, device=x.device,
+    noise = sample(torch.randn, x.shape, self.generator, device=x.device,
                  dtype=x.dtype)
     if not r.steps: return (x + .001*noise).clamp(0, 1)
     size = r.step_size or 2.5*r.eps/r.steps or 1.
-    with divergence_named(), frozen(self.model):
-        g, *_ = climb(self.model, loss, x + .001*noise, z.argmax(1))
-        first = check_climbed(pgd_step(
+    with divergence_error(), frozen(self.model):
+        g, *_ = loss_and_grad(self.model, loss, x + .001*noise, z.argmax(1))
+        first = check_finite_loss(pgd_step(
             x + .001*noise, g, x, eps=r.eps, norm=r.norm, step_size=size),
             g.isnan().any())
     return self.perturb(x, z.argmax(1), start=first, loss=loss,
@@ -134,7 +134,7 @@ class RepresentationMatching(OneLoss):
 
     def loss(self, x, y):
         x_adv = self.attack(x, y)
-        h, h_adv = on_both(self.cast(self.model.E), x, x_adv,
+        h, h_adv = forward_pair(self.cast(self.model.E), x, x_adv,
                            self.recipe.joint_batch)
         loss = F.cross_entropy(self.model.Dc(h), y)
         return loss + self.recipe.beta*sensitivity_loss(h, h_adv)

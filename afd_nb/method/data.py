@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'TensorSplit', 'FileSplit', 'augment_batch', 'batches', 'Data', 'take', 'shuffled', 'load_data', 'Images',
-           'to_channels', 'load_test', 'as_tensors', 'of_loader']
+           'to_channels', 'load_test', 'as_tensors', 'loader_tensors']
 
 # %% ../../nbs/1_method/01_data.ipynb #03cde696
 import math, os, random, warnings
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..support.checks import check_choice, check_number, check_whole
+from ..support.checks import check_choice, check_int, check_number
 from ..support.processes import as_device
-from ..support.random_numbers import draw, generator, seeded
+from ..support.random_numbers import generator, sample, seeded
 from ..support.image_folders import (both_parts, header, open_image,
                                           test_part)
 
@@ -109,13 +109,13 @@ def augment_batch(
     pad:int=4,  # pixels of zeros on each side before the crop
 )->Tensor: # images (b, c, h, w)
     "Random crop and horizontal flip, each image its own."
-    check_whole('pad', pad, 0)
+    check_int('pad', pad, 0)
     b, c, h, w = x.shape
     shift = lambda shape, **kw: torch.randint(2*pad + 1, shape, **kw)
     at = dict(generator=generator, device=x.device)
-    top, left = draw(shift, (b, 2, 1), **at).unbind(1)
+    top, left = sample(shift, (b, 2, 1), **at).unbind(1)
     cols = torch.arange(w, device=x.device)
-    flip = draw(torch.rand, (b, 1), **at) < .5
+    flip = sample(torch.rand, (b, 1), **at) < .5
     cols = torch.where(flip, cols.flip(0), cols) + left
     rows = torch.arange(h, device=x.device) + top
     which = torch.arange(b, device=x.device)[:, None, None]
@@ -142,7 +142,7 @@ def batches(
     2
     """
     n = len(split)
-    check_whole('batch_size', batch_size, 1,
+    check_int('batch_size', batch_size, 1,
                 high=math.inf if generator is None else n)
     if generator is None: order = torch.arange(n).split(batch_size)
     else:
@@ -189,7 +189,7 @@ def take(
     >>> x.shape, y.shape
     (torch.Size([10, 1, 8, 8]), torch.Size([10]))
     """
-    if n is not None: check_whole('n', n, 1, high=len(split))
+    if n is not None: check_int('n', n, 1, high=len(split))
     parts = list(split.read(torch.arange(n or len(split)).split(512)))
     return tuple(torch.cat(p) for p in zip(*parts))
 
@@ -212,7 +212,7 @@ def shuffled(
 SETS = {'mnist': 'MNIST', 'fashion-mnist': 'FashionMNIST',
         'cifar10': 'CIFAR10', 'cifar100': 'CIFAR100'}
 FOLDERS = {'folder': '', 'cifar10-jpeg': 'cifar10-jpeg'} # below root
-NAMES = ['digits', *SETS, *FOLDERS]
+DATASETS = ['digits', *SETS, *FOLDERS]
 Raw = namedtuple('Raw', 'train test classes') # (x, y), (x, y), names
 
 def data_root(root=None)->Path:
@@ -291,7 +291,7 @@ def held_out(n, n_train, n_valid, seed): # indices of train, of valid
     return order[n_valid:n_valid + n_train], order[:n_valid]
 
 # %% ../../nbs/1_method/01_data.ipynb #79dbae49
-def of_tensors(name, raw, train, valid, device)->Data:
+def tensor_data(name, raw, train, valid, device)->Data:
     "A data set whose images are in memory."
     x, y = (t.to(device) for t in raw.train)
     train, valid = (i.to(device) for i in (train, valid))
@@ -300,7 +300,7 @@ def of_tensors(name, raw, train, valid, device)->Data:
                 TensorSplit(*(t.to(device) for t in raw.test)),
                 raw.classes, tuple(x.shape[1:]), ORDER)
 
-def of_files(name, raw, train, valid, device, image_size, stream, workers):
+def folder_data(name, raw, train, valid, device, image_size, stream, workers):
     "A data set whose images are files."
     shape = _folder_shape(raw.train + raw.test, image_size)
     def split(samples):
@@ -335,12 +335,12 @@ def load_data(
     >>> data.shape, data.n_classes
     ((1, 8, 8), 10)
     """
-    check_choice('dataset', name, NAMES)
+    check_choice('dataset', name, DATASETS)
     for what, v in dict(n_train=n_train, n_valid=n_valid,
                         image_size=image_size).items():
-        if v is not None: check_whole(what, v, 1)
-    check_whole('workers', workers, 0)
-    check_whole('seed', seed, -2**63, high=2**63 - 1)
+        if v is not None: check_int(what, v, 1)
+    check_int('workers', workers, 0)
+    check_int('seed', seed, -2**63, high=2**63 - 1)
     device, root = as_device(str(device)), data_root(root)
     if name == 'digits': raw = _digits()
     elif name in FOLDERS: raw = _folder(root/FOLDERS[name])
@@ -348,9 +348,9 @@ def load_data(
     n = len(raw.train if name in FOLDERS else raw.train[1])
     parts = held_out(n, n_train, n_valid, seed)
     if name in FOLDERS:
-        return of_files(name, raw, *parts, device, image_size, stream,
+        return folder_data(name, raw, *parts, device, image_size, stream,
                         workers)
-    return of_tensors(name, raw, *parts, device)
+    return tensor_data(name, raw, *parts, device)
 
 # %% ../../nbs/1_method/01_data.ipynb #cc1c6b50
 @dataclass
@@ -397,9 +397,9 @@ def load_test(
     >>> t.x.shape, t.order
     (torch.Size([10, 3, 8, 8]), 'shuffled-0')
     """
-    check_choice('dataset', name, NAMES)
+    check_choice('dataset', name, DATASETS)
     for what, v in dict(n=n, image_size=image_size, resize=resize).items():
-        if v is not None: check_whole(what, v, 1)
+        if v is not None: check_int(what, v, 1)
     if channels is not None: check_choice('channels', channels, [1, 3])
     if name not in FOLDERS:
         if image_size or resize:
@@ -413,7 +413,7 @@ def load_test(
                          f"larger: the centre that is cut out")
     samples, classes = test_part(data_root(root)/FOLDERS[name])
     order = shuffled(len(samples))
-    if n is not None: check_whole('n', n, 1, high=len(samples))
+    if n is not None: check_int('n', n, 1, high=len(samples))
     samples = [samples[i] for i in order[:n]]
     c, h, w = _folder_shape(samples, image_size)
     files = FileSplit(samples, channels or c, image_size,
@@ -446,11 +446,11 @@ def as_tensors(
     if isinstance(data, torch.utils.data.DataLoader):
         p = next(iter(getattr(model, 'parameters', list)()), None)
         place = 'cpu' if p is None else p.device
-        return tuple(t.to(place) for t in of_loader(data))
+        return tuple(t.to(place) for t in loader_tensors(data))
     raise TypeError("data must be (x, y), a DataLoader, a split or a Data, "
                     f"got {type(data).__name__}")
 
-def of_loader(loader)->tuple: # images, labels
+def loader_tensors(loader)->tuple: # images, labels
     "All batches of a DataLoader; a warning if it draws them."
     if isinstance(loader.sampler, torch.utils.data.RandomSampler):
         warnings.warn("the DataLoader shuffles: another pass has other "

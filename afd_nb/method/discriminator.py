@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..support.checks import check_choice, check_labels, check_whole
+from ..support.checks import check_choice, check_int, check_labels
 from ..support.random_numbers import generator, seeded
 
 # %% ../../nbs/1_method/05_discriminator.ipynb #5abc3b82
@@ -56,9 +56,9 @@ class Discriminator(nn.Module):
         init:str='xavier',     # of w and e: 'xavier', or 'normal'
     ):
         super().__init__()
-        check_whole('n_features', n_features, 1)
-        check_whole('n_classes', n_classes, 1)
-        check_whole('depth', depth, 0)
+        check_int('n_features', n_features, 1)
+        check_int('n_classes', n_classes, 1)
+        check_int('depth', depth, 0)
         check_choice('init', init, INITS)
         sn = spectral_norm if spectral else nn.Identity()
         width = n_features
@@ -131,9 +131,9 @@ def fresh_discriminator(
     >>> (Da(h + 3, y) > 0).all().item(), (Da(h - 3, y) < 0).all().item()
     (True, True)
     """
-    check_whole('steps', steps, 0)
-    check_whole('n_classes', n_classes, 1)
-    if batch_size is not None: check_whole('batch_size', batch_size, 1)
+    check_int('steps', steps, 0)
+    check_int('n_classes', n_classes, 1)
+    if batch_size is not None: check_int('batch_size', batch_size, 1)
     check_both(h, h_adv, y)
     check_labels(y, n_classes=n_classes)
     d, scale = h.shape[1], h.std().clamp_min(1e-6)

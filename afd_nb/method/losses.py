@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..support.random_numbers import draw
+from ..support.random_numbers import sample
 
 # %% ../../nbs/1_method/06_game_losses.ipynb #5c384ab0
 def check_alike(
@@ -78,7 +78,7 @@ def gradient_penalty(
 )->Tensor: # scalar >= 0, differentiable in Da's parameters
     "How far Da's slope between h and h_adv is from 1 (Gulrajani 2017)."
     check_alike(h, h_adv, ndim=2)
-    u = draw(torch.rand, (len(h), 1), generator, device=h.device,
+    u = sample(torch.rand, (len(h), 1), generator, device=h.device,
              dtype=h.dtype)
     between = (u*h + (1 - u)*h_adv).detach().requires_grad_()
     slope, = torch.autograd.grad(Da(between, y).sum(), between,

@@ -14,14 +14,16 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from .pgd import (aimed, as_radii, check_attack,
-                               check_climbed, check_starts, climb,
-                               cross_entropy, fgsm, first_points, lent,
-                               limited, loss_of, mean_climb, of_rows,
-                               own_noise, pgd, pgd_step, sparsity, stages,
-                               stands, strongest)
+from .pgd import (as_radii, at_most, attack_context,
+                               check_attack, check_finite_loss,
+                               check_starts, cross_entropy,
+                               expected_loss_and_grad, fgsm, first_points,
+                               loss_and_grad, loss_of, not_fooled, pgd,
+                               pgd_step, seeded_noise, select_rows,
+                               sparsity, stages, toward_target,
+                               with_restarts)
 from ..support.checks import check_choice, check_number
-from ..support.norms import NORMS, _some, across, flat_norm
+from ..support.norms import NORMS, _some, box_diameter, flat_norm
 
 # %% ../../nbs/1_method/04_more_attacks.ipynb #838407da
 def mim(
@@ -50,17 +52,17 @@ def mim(
     check_number('decay', decay, 0)
     loss, eps = loss_of(loss), as_radii(eps, x, norm)
     if step_size is None: step_size = 2.5*eps/max(steps, 1)
-    step_size = limited(step_size, 2*across(x, norm))
-    with lent(model, x, steps=steps, fast=fast, fixed=True) as net:
+    step_size = at_most(step_size, 2*box_diameter(x, norm))
+    with attack_context(model, x, steps=steps, fast=fast, fixed=True) as net:
         x_adv, m = x, torch.zeros_like(x)
         lost = torch.zeros((), dtype=torch.bool, device=x.device)
         for _ in range(steps):
-            g, each, _ = climb(net, loss, x_adv, y)
+            g, each, _ = loss_and_grad(net, loss, x_adv, y)
             lost |= each.isnan().any() | g.isnan().any()
             m = decay*m + g/_some(flat_norm(g, 1))
             x_adv = pgd_step(x_adv, m, x, eps=eps, norm=norm,
                              step_size=step_size)
-    return check_climbed(x_adv.detach(), lost)
+    return check_finite_loss(x_adv.detach(), lost)
 
 # %% ../../nbs/1_method/04_more_attacks.ipynb #51b84c93
 def checkpoints(
@@ -211,7 +213,7 @@ def apgd_run(
     eot:int=1,       # gradients that are averaged a step
 )->Tensor: # like x
     "One run of APGD from `x_adv`; ValueError on NaN."
-    g, each, z = mean_climb(model, loss, x_adv, y, eot)
+    g, each, z = expected_loss_and_grad(model, loss, x_adv, y, eot)
     s = (SparsePGD if norm == 'l1' else AutoPGD)(x, eps, norm, x_adv, g,
                                                  each)
     out, rows = x_adv.clone(), torch.arange(len(x), device=x.device)
@@ -219,17 +221,17 @@ def apgd_run(
     for t in range(steps + 1):
         if t:
             new = s.ahead()
-            g, each, z = mean_climb(model, loss, new, y, eot)
+            g, each, z = expected_loss_and_grad(model, loss, new, y, eot)
             lost |= g.isnan().any() | each.isnan().any()
             s.arrive(new, g, each)
-        if early_stop and not (right := stands(z, y, loss)).all():
+        if early_stop and not (right := not_fooled(z, y, loss)).all():
             out[rows[~right]] = s.x_adv[~right]
             rows, y = rows[right], y[right]
             s.keep(right)
         if not len(rows): break
         if t and t in marks: s.judge(t)
     out[rows] = s.best
-    return check_climbed(out, lost)
+    return check_finite_loss(out, lost)
 
 # %% ../../nbs/1_method/04_more_attacks.ipynb #b0817a50
 def apgd(
@@ -261,10 +263,10 @@ def apgd(
     x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
                         restarts=restarts)
     check_starts(x, None, random_start, restarts)
-    y, loss = aimed(y, loss_of(loss), target)
+    y, loss = toward_target(y, loss_of(loss), target)
     radius = as_radii(eps, x, norm)
     def run(x, y, start, restart, rows=None):
-        plan, eps = stages(norm, steps), of_rows(radius, rows)
+        plan, eps = stages(norm, steps), select_rows(radius, rows)
         at = first_points(x, plan[0][0]*eps, norm, None, random_start,
                           generator, restart)
         for r, n in plan:
@@ -273,10 +275,10 @@ def apgd(
                           x_adv=NORMS[norm].project(at, x, r*eps),
                           early_stop=early_stop and r == 1)
         return at
-    with lent(model, x, steps=steps, fast=fast,
+    with attack_context(model, x, steps=steps, fast=fast,
               fixed=not early_stop and restarts == 1
-              ) as net, own_noise(generator, eot):
-        return strongest(model, x, y, run, loss=loss, start=None, eot=eot,
+              ) as net, seeded_noise(generator, eot):
+        return with_restarts(model, x, y, run, loss=loss, start=None, eot=eot,
                          restarts=restarts, early_stop=early_stop)
 
 def apgd_ce(

@@ -103,13 +103,12 @@ def complete(r:Recipe):
     "Fill in what is None, then refuse what makes no sense."
     from afd_nb.method.more_attacks import get_attack
     from afd_nb.support.norms import NORMS
-    from afd_nb.support.checks import (check_choice, check_number,
-                                       check_whole)
-    from afd_nb.method.data import NAMES
+    from afd_nb.support.checks import check_choice, check_int, check_number
+    from afd_nb.method.data import DATASETS
     from afd_nb.method.losses import GAMES
     from afd_nb.method.networks import NETWORKS
     setv = lambda k, v: object.__setattr__(r, k, v)
-    check_choice('dataset', r.dataset, NAMES)
+    check_choice('dataset', r.dataset, DATASETS)
     for k, v in {**DEFAULTS[r.dataset], 'beta': BETA.get(str(r.method)),
                  'joint_batch': r.method != 'trades',
                  'wd_embedding': r.weight_decay,
@@ -133,8 +132,8 @@ def complete(r:Recipe):
         if getattr(r, k) is not None: check_number(k, getattr(r, k), 0)
     check_number('average', r.average, 0, high=.99999)
     if r.beta is not None: check_number('beta', r.beta, 0)
-    for m in r.milestones: check_whole('milestones', m, 0)
-    check_whole('seed', r.seed, -2**62, high=2**62)
+    for m in r.milestones: check_int('milestones', m, 0)
+    check_int('seed', r.seed, -2**62, high=2**62)
     if r.step_size is not None:
         check_number('step_size', r.step_size, 0, above=True)
 

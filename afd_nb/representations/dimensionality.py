@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 
 from .features import (as_features, check_finite,
-                                             features_at, run_style)
-from ..support.checks import check_images, check_number, check_whole
+                                             features_at, model_style)
+from ..support.checks import check_images, check_int, check_number
 
 # %% ../../nbs/3_representations/05_dimensions.ipynb #114ac8a0
 LARGEST = 8192 # side of the matrix whose eigenvalues are taken
@@ -24,7 +24,7 @@ def spectrum(
 ): # variances, largest first (min(n, d),); units in use (d,), bool
     "PCA variances and non-zero features, in one pass."
     total, seen = None, 0
-    check_whole('n', n, 1)
+    check_int('n', n, 1)
     for h in batches:
         h, seen = check_finite('features', h.cpu()), seen + len(h)
         if total is None:
@@ -68,7 +68,7 @@ def dimensions(
     """
     f = as_features(model)
     check_images(x)
-    check_whole('batch_size', batch_size, 1)
+    check_int('batch_size', batch_size, 1)
     if len(x) < 2: raise ValueError("variance needs two images or more")
     v, used = spectrum((features_at(f, xb) for xb in x.split(batch_size)),
                        len(x))
@@ -101,7 +101,7 @@ def plot_dimensions(
     if 'method' not in table: table = table.assign(method='model')
     for name, t in table.groupby('method', sort=False):
         left = (1 - t.cumulative).where(lambda v: v > 1e-7)
-        style = run_style(name, table.method)
+        style = model_style(name, table.method)
         ax.plot(t.component, 100*left, **dict(style, marker=''))
         dims = dimensions_summary(t, share).dims[0]
         if dims: ax.plot(dims, 100*left.iloc[dims - 1],

@@ -11,9 +11,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from .features import (attack_called, classifier_of,
-                                             logits_at, pairs, run_style)
-from ..support.checks import check_labels, check_number, check_whole
+from .features import (logits_at, model_style, pairs,
+                                             resolve_attack,
+                                             unwrap_classifier)
+from ..support.checks import check_int, check_labels, check_number
 from ..support.freezing import frozen
 from ..support.random_numbers import generator
 from ..method.discriminator import check_both, fresh_discriminator
@@ -46,7 +47,7 @@ def halves(
     seed:int, # draws the halves
 ): # two tensors of indices
     "A random half of n images, and the rest."
-    check_whole('n', n, 0)
+    check_int('n', n, 0)
     if n < 4: raise ValueError(f"{n} images cannot be halved")
     i = torch.randperm(n, generator=generator(seed))
     return i[:n//2], i[n//2:]
@@ -83,8 +84,8 @@ def fresh(
     """
     check_both(h, h_adv, y)
     check_labels(y, n_classes=n_classes)
-    check_whole('steps', steps, 0)
-    check_whole('every', every, 1)
+    check_int('steps', steps, 0)
+    check_int('every', every, 1)
     learn, test = halves(len(y), seed)
     (h, h_adv), rows = standardised(h, h_adv, learn), []
     def watch(step, Da):
@@ -118,9 +119,9 @@ def discriminator_curves(
     **settings,  # of the attack
 )->pd.DataFrame: # who, epoch, step, side, accuracy, low, high, n
     "Accuracy of co-trained and of fresh discriminators (Fig. A5)."
-    a = attack_called(attack, norm, seed, **settings)
+    a = resolve_attack(attack, norm, seed, **settings)
     check_number('eps', eps, 0)
-    check_whole('steps', steps, 1)
+    check_int('steps', steps, 1)
     parts = []
     if history is not None:
         parts.append(co_trained(history).assign(who='co-trained'))
@@ -145,7 +146,7 @@ def frozen_features(
     "Features on the CPU, and how many logits there are."
     both = [(h.cpu(), h_adv.cpu()) for h, h_adv in
             pairs(model, x, y, attack, eps, batch_size)]
-    f = classifier_of(model)
+    f = unwrap_classifier(model)
     with frozen(f), torch.no_grad(): classes = logits_at(f, x[:1]).shape[1]
     return *(torch.cat(v) for v in zip(*both)), classes
 
@@ -160,16 +161,16 @@ def plot_discriminator_curves(
     way = table[table.epoch.notna()]
     for (m, who, side), t in way.groupby(['method', 'who', 'side'],
                                          sort=False):
-        c = run_style(m)['color']
+        c = model_style(m)['color']
         more = (dict(marker='o', ms=3.5, mfc='white') if who == 'fresh'
                 else dict(lw=1.3))
         a.plot(t.epoch, 100*t.accuracy, ls=look[side], color=c if
                who == 'co-trained' else '#333333', **more,
-               label=f"{run_style(m)['label']}: {who}, {side}")
+               label=f"{model_style(m)['label']}: {who}, {side}")
     end = table[table.epoch.isna()]
     for m, t in end.groupby('method', sort=False):
         both = t.groupby('step').accuracy.mean()
-        b.plot(both.index, 100*both, **run_style(m, table.method))
+        b.plot(both.index, 100*both, **model_style(m, table.method))
     for ax, title in ((a, 'over the training'),
                       (b, 'a fresh discriminator on the trained model')):
         ax.axhline(50, color='k', lw=.8, ls=(0, (1, 3)))

@@ -14,8 +14,9 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata, wilcoxon
 
-from .features import (attack_called, check_finite,
-                                             pairs, radii_of, run_style)
+from .features import (check_finite, model_style,
+                                             pairs, radii_of,
+                                             resolve_attack)
 from ..support.checks import check_number
 from ..method.losses import check_alike
 from ..support.statistics import holm
@@ -61,7 +62,7 @@ def sensitivity(
     >>> (t.sensitivity > 0).tolist() # nothing moves at eps 0
     [False, False, True, True]
     """
-    a = attack_called(attack, norm, seed, **settings)
+    a = resolve_attack(attack, norm, seed, **settings)
     rows = []
     for eps in radii_of(epsilons):
         s = torch.cat([relative_change(*hs).cpu() for hs in
@@ -127,7 +128,7 @@ def plot_sensitivity(
     if ax is None: ax = plt.subplots(figsize=(4.8, 3.2))[1]
     if 'method' not in table: table = table.assign(method='model')
     for name, t in sensitivity_summary(table).groupby('method', sort=False):
-        style = run_style(name, table.method)
+        style = model_style(name, table.method)
         ax.plot(t.eps, t['median'], **style)
         ax.fill_between(t.eps, t.q25, t.q75, lw=0, alpha=.15,
                         color=style['color'])

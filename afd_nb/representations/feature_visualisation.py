@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .features import (check_finite, classifier_of,
-                                             logits_at, run_style)
-from ..support.norms import across
-from ..support.checks import (check_images, check_labels,
-                                   check_number, check_whole)
+from .features import (check_finite, logits_at,
+                                             model_style, unwrap_classifier)
+from ..support.norms import box_diameter
+from ..support.checks import (check_images, check_int, check_labels,
+                                   check_number)
 from ..support.freezing import frozen
 from ..support.random_numbers import generator
 
@@ -70,9 +70,9 @@ def walk(
     0.75
     """
     check_images(x); check_labels(i, len(x))
-    check_whole('steps', steps, 1)
+    check_int('steps', steps, 1)
     check_number('step_size', step_size, 0, above=True)
-    step_size = min(step_size, 2*across(x, 'l2'))
+    step_size = min(step_size, 2*box_diameter(x, 'l2'))
     first, at = None, x.clone()
     with frozen(model):
         for _ in range(steps):
@@ -95,7 +95,7 @@ def features(
                  # row, column, original, moved, gradient
     "Images moved toward their own and toward a random class (Fig. A7)."
     check_images(x); check_labels(y, len(x))
-    model = classifier_of(model)
+    model = unwrap_classifier(model)
     with frozen(model), torch.no_grad():
         classes = logits_at(model, x[:1]).shape[1]
     check_labels(y, n_classes=classes)
@@ -156,6 +156,6 @@ def plot_features(
                 f'toward {t.target.iloc[0]}', fontsize=8)
             axes[-1, 4*j + 2*k + 1].set_xlabel('gradient', fontsize=8)
     for row, m in zip(axes[1:], methods):
-        row[0].set_ylabel(run_style(m)['label'].replace(' ', '\n'),
+        row[0].set_ylabel(model_style(m)['label'].replace(' ', '\n'),
                           fontsize=8)
     return fig

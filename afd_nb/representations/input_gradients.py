@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .features import (check_finite, classifier_of,
-                                             logits_at, run_style)
-from ..support.checks import check_images, check_labels, check_whole
+from .features import (check_finite, logits_at,
+                                             model_style, unwrap_classifier)
+from ..support.checks import check_images, check_int, check_labels
 from ..support.freezing import frozen
 
 # %% ../../nbs/3_representations/03_input_gradients.ipynb #d1a3565f
@@ -80,8 +80,8 @@ def gradients(
     [0.5, 0.5]
     """
     check_images(x); check_labels(y, len(x))
-    check_whole('batch_size', batch_size, 1)
-    model, sums = classifier_of(model), None
+    check_int('batch_size', batch_size, 1)
+    model, sums = unwrap_classifier(model), None
     for xb, yb in zip(x.split(batch_size), y.split(batch_size)):
         z, G = logit_products(model, xb)
         c = z.shape[1]
@@ -134,7 +134,7 @@ def plot_gradients(
         M = t.pivot(index='target', columns='likelihood',
                     values='log_mean')
         im = ax.imshow(M, cmap='cividis_r', vmin=lo, vmax=hi)
-        ax.set(title=run_style(name)['label'], xlabel='likelihood $i$')
+        ax.set(title=model_style(name)['label'], xlabel='likelihood $i$')
         if len(M) <= 10: ax.set(xticks=range(0, len(M), 3),
                                 yticks=range(0, len(M), 3))
         ax.grid(False)

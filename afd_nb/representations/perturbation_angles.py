@@ -15,10 +15,10 @@ import torch.nn.functional as F
 
 from ..robustness.attack_zoo import radii_in
 from .features import (as_features, check_finite,
-                                             features_at, run_style)
+                                             features_at, model_style)
 from ..robustness.attack_zoo import attack as get_attack, paper_attacks
-from ..support.checks import (check_images, check_labels,
-                                   check_number, check_whole)
+from ..support.checks import (check_images, check_int, check_labels,
+                                   check_number)
 from ..method.losses import check_alike
 
 # %% ../../nbs/3_representations/09_angles.ipynb #03ed02e9
@@ -87,7 +87,7 @@ def angles(
     "Angle of each attack's feature perturbation to the first's (Table A7)."
     f, rows = as_features(model), []
     check_images(x); check_labels(y, len(x))
-    check_whole('batch_size', batch_size, 1)
+    check_int('batch_size', batch_size, 1)
     if not attacks: raise ValueError("attacks is empty")
     for _, a, eps in attacks: check_number('eps', eps, 0)
     for k in range(0, len(x), batch_size):
@@ -133,7 +133,7 @@ def plot_angles(
         g = of.groupby('attack').angle
         place = [i + .13*(j - (len(methods) - 1)/2)
                  for i in range(len(names))]
-        style = run_style(m, methods)
+        style = model_style(m, methods)
         low, mean, high = (v.reindex(names) for v in (
             g.quantile(.25), g.mean(), g.quantile(.75)))
         ax.hlines(place, low, high, color=style['color'], lw=1)

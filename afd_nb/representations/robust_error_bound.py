@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 from .discriminator_probe import halves, standardised
-from .features import (as_features, attack_called,
-                                             features_at, run_style)
-from ..support.checks import (check_images, check_labels,
-                                   check_number, check_whole)
+from .features import (as_features, features_at,
+                                             model_style, resolve_attack)
+from ..support.checks import (check_images, check_int, check_labels,
+                                   check_number)
 from ..support.freezing import frozen
 from ..method.discriminator import check_both, fresh_discriminator
 from ..support.statistics import wilson
@@ -115,8 +115,8 @@ def vc_term(
     >>> round(vc_term(65, 1000), 2) # 64 features, 1,000 images: vacuous
     3.98
     """
-    check_whole('vc_dim', vc_dim, 1)
-    check_whole('m', m, 1)
+    check_int('vc_dim', vc_dim, 1)
+    check_int('m', m, 1)
     check_number('delta', delta, 0, above=True, high=1)
     return 4*math.sqrt((2*vc_dim*math.log(2*m) + math.log(2/delta))/m)
 
@@ -203,9 +203,9 @@ def bound(
     **settings,  # of the attack
 )->pd.DataFrame: # see `bound_from`
     "The bound of Section 6.4 beside the error under an attack."
-    a, f = attack_called(attack, norm, seed, **settings), as_features(model)
+    a, f = resolve_attack(attack, norm, seed, **settings), as_features(model)
     check_images(x); check_labels(y, len(x))
-    check_whole('batch_size', batch_size, 1)
+    check_int('batch_size', batch_size, 1)
     check_number('eps', eps, 0)
     parts = []
     for xb, yb in zip(x.split(batch_size), y.split(batch_size)):
@@ -261,7 +261,7 @@ def plot_bound(
         ax.axhline(1, color='k', lw=1.2, ls=(0, (1, 2)), zorder=3,
                    label='vacuous from here')
         ax.set(xticks=place, ylabel='error (share of images)',
-               xticklabels=[run_style(m)['label'].replace(' ', '\n')
+               xticklabels=[model_style(m)['label'].replace(' ', '\n')
                             for m in t.method])
         ax.tick_params(axis='x', labelsize=7)
         ax.grid(axis='x', visible=False)

@@ -14,8 +14,8 @@ import torch
 from scipy.stats import ks_2samp
 from torch import nn
 
-from ..support.checks import (check_choice, check_labels,
-                                   check_number, check_whole)
+from ..support.checks import (check_choice, check_int, check_labels,
+                                   check_number)
 from ..support.freezing import frozen
 from ..support.random_numbers import generator
 
@@ -57,7 +57,7 @@ def toy_data(
     seed:int=0, # draws them
 ): # x (n, 3), class 0 or 1 (n,)
     "Robust, non-robust and noise pixels, and their labels."
-    check_whole('n', n, 1)
+    check_int('n', n, 1)
     g = generator(seed)
     t = torch.randint(2, (n,), generator=g)
     y = 2.*t - 1
@@ -111,7 +111,7 @@ def theorem(
     >>> bool(t.gradient[0] < t.gradient[1]) # and Theorem 1 with it
     True
     """
-    check_whole('n', n, 100)
+    check_int('n', n, 100)
     if not len(keeps) or not len(policies):
         raise ValueError("keeps or policies is empty")
     x, t = toy_data(n, seed)

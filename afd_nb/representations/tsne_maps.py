@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .features import (attack_called, pairs,
-                                             radii_of, represent, run_style)
-from ..support.checks import (check_images, check_labels,
-                                   check_number, check_whole)
+from .features import (model_style, pairs, radii_of,
+                                             represent, resolve_attack)
+from ..support.checks import (check_images, check_int, check_labels,
+                                   check_number)
 from ..support.statistics import wilson
 
 # %% ../../nbs/3_representations/06_tsne.ipynb #87bec42f
@@ -66,7 +66,7 @@ def neighbours_kept(
     if h.ndim != 2 or xy.shape != (len(h), 2):
         raise ValueError(f"features (n, d) and a map (n, 2) go together, "
                          f"got {h.shape} and {xy.shape}")
-    check_whole('k', k, 1, high=len(h) - 1)
+    check_int('k', k, 1, high=len(h) - 1)
     near = [NearestNeighbors(n_neighbors=k).fit(v).kneighbors(
         return_distance=False) for v in (h, xy)]
     return np.array([len({*a} & {*b})/k for a, b in zip(*near)])
@@ -85,7 +85,7 @@ def tsne(
     **settings, # of the attack
 )->pd.DataFrame: # map, image, label, eps, u, v, kept
     "A map of clean features, and one of clean and perturbed (Fig. A8)."
-    a = attack_called(attack, norm, seed, **settings)
+    a = resolve_attack(attack, norm, seed, **settings)
     check_images(x); check_labels(y, len(x))
     check_map(len(x), perplexity)
     eps = sorted({0., *radii_of(epsilons)})
@@ -150,7 +150,7 @@ def plot_tsne(
             if i == 0:
                 ax.set_title('clean alone' if m == 'clean' else
                              f'{norm} {eps:g}' if eps else 'clean')
-        row[0].set_ylabel(run_style(name)['label'])
+        row[0].set_ylabel(model_style(name)['label'])
         kept = of[of['map'] == 'joint'].kept.mean()
         row[-1].set_xlabel(f'{kept:.0%} of neighbours kept', fontsize=6,
                            loc='right', labelpad=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .experiments import all_experiments, choices
+from .experiments import all_experiments, selection_table
 from ..robustness.attack_zoo import paper_attacks
 from ..robustness.evaluation import unpack_answers
 from ..robustness.records import Records, read_record, read_results
@@ -153,7 +153,7 @@ def chosen_rows(
     held = read_results(records.home, 'mnist/afd/*.json', 'valid')
     if not len(held) or not (held.attack == 'autoattack').any():
         return pd.DataFrame()
-    c = choices(records.home)
+    c = selection_table(records.home)
     best = all_experiments()[c[c.chosen].iloc[0]['name']]
     who = 'afd' + f'/{best.variant}'*bool(best.variant)
     t = recorded_rows(records, who, attack, norm, eps)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'LABELS', 'SAMPLE', 'Measured', 'measured', 'over_seeds_of', 'difference_of', 'mark', 'cell', 'counted',
-           'printed', 'ours', 'trainings', 'records_for']
+           'printed', 'recorded_accuracy', 'trainings', 'records_for']
 
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #6c4830d8
 import math
@@ -171,7 +171,7 @@ def printed(
         raise ValueError(f"{root/'paper'} has no {table}")
     return pd.read_csv(found[0])
 
-def ours(
+def recorded_accuracy(
     results:pd.DataFrame, # of `read_results`
     dataset:str, # as `load_data` has it
     method:str, # of the training

@@ -9,7 +9,7 @@ __all__ = ['over_training', 'plot_over_training']
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..representations.features import run_style
+from ..representations.features import model_style
 from ..robustness.evaluation import evaluate_all, tidy, worst_cases
 
 # %% ../../nbs/5_results/11_figure_a4.ipynb #860361fd
@@ -50,7 +50,7 @@ def plot_over_training(
     for ax in axes.flat[len(groups):]: ax.set_axis_off()
     for ax, ((name, norm, eps), t) in zip(axes.flat, groups):
         for m, of in t.groupby('method', sort=False):
-            style = dict(run_style(m, table.method), ms=3)
+            style = dict(model_style(m, table.method), ms=3)
             ax.plot(of.epoch, 100*of.accuracy, **style)
             ax.fill_between(of.epoch, 100*of.low, 100*of.high, lw=0,
                             alpha=.12, color=style['color'])

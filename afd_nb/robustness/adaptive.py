@@ -17,10 +17,10 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from ..method.more_attacks import apgd
-from ..method.pgd import check_attack, margin_loss, of_rows, pgd
+from ..method.pgd import check_attack, margin_loss, pgd, select_rows
 from ..support.model_checks import check_answer
 from ..support.norms import PerImage
-from ..support.checks import check_labels, check_whole
+from ..support.checks import check_int, check_labels
 from ..support.freezing import frozen
 from ..support.layers import features_of
 
@@ -62,7 +62,7 @@ def targeted(
     """
     x, y = check_attack(x, y, eps=eps, norm=norm, steps=steps, eot=eot,
                         restarts=restarts)
-    check_whole('n_targets', n_targets, 1)
+    check_int('n_targets', n_targets, 1)
     with frozen(model), torch.no_grad(): z = model(x)
     check_answer(z, len(x))
     check_labels(y, n_classes=z.shape[1])
@@ -72,7 +72,7 @@ def targeted(
     for t in order.T:
         for c in t[stands].unique():
             i = (stands & (t == c)).nonzero()[:, 0]
-            x_adv[i] = pgd(model, x[i], y[i], eps=of_rows(eps, i), norm=norm,
+            x_adv[i] = pgd(model, x[i], y[i], eps=select_rows(eps, i), norm=norm,
                            steps=steps, restarts=restarts, eot=eot,
                            loss=toward(c), early_stop=True, fast=fast,
                            generator=generator)
@@ -139,7 +139,7 @@ def target_feature_attack(
         if not len(i): break
         goal = h_ref[r[i]]
         alike = lambda h_adv, _: F.cosine_similarity(h_adv, goal, dim=1)
-        x_adv[i] = pgd(f, x[i], y[i], eps=of_rows(eps, i), norm=norm,
+        x_adv[i] = pgd(f, x[i], y[i], eps=select_rows(eps, i), norm=norm,
                        steps=steps, loss=alike, generator=generator)
         stands &= answers(model, x_adv) == y
     return x_adv
@@ -165,7 +165,7 @@ def convergence(
     batch_size:int=256, # images at a time
 )->pd.DataFrame: # attack, norm, eps, steps, restarts, n, accuracy, low, high
     "Accuracy against steps and restarts, with 95 % Wilson intervals."
-    check_whole('restarts', restarts, 1)
+    check_int('restarts', restarts, 1)
     rows = []
     for a in attacks:
         f, settings = NAMED[a] if isinstance(a, str) else (a, {})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..support.model_checks import check_model
 from ..method.pgd import cross_entropy
-from ..support.checks import check_choice, check_number, check_whole
+from ..support.checks import check_choice, check_int, check_number
 from ..support.freezing import frozen
 from ..support.random_numbers import generator
 from ..method.losses import check_alike
@@ -114,7 +114,7 @@ def loss_surface(
     if len(x) > 1:
         raise ValueError(f"a surface is of one image, got {len(x)}")
     check_number('eps', eps, 0)
-    check_whole('points', points, 2)
+    check_int('points', points, 2)
     up = input_gradients(model, x, y).sign()
     side = torch.rand(x.shape, generator=generator(seed)).to(x) - .5
     t = torch.arange(points).to(x)/(points - 1)*2 - 1

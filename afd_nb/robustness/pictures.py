@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..support.model_checks import logits_of
 from ..support.checks import check_images
-from ..support.files import write_json, write_whole
+from ..support.files import atomic_write, write_json
 from ..support.freezing import frozen
 from ..support.random_numbers import seeded
 from ..support.backends import targets_of
@@ -81,7 +81,7 @@ def save_png(
     path,         # of the file
 ):
     "Write a PNG, whole or not at all."
-    with write_whole(path) as tmp: Image.fromarray(v).save(tmp, 'png')
+    with atomic_write(path) as tmp: Image.fromarray(v).save(tmp, 'png')
 
 # %% ../../nbs/2_robustness/04_adversarial_images.ipynb #b75b7ec5
 PICTURES = 100 # of each eps, at most; the tensors hold all images
@@ -122,7 +122,7 @@ def save_images(
                      out/f'eps{eps:g}'/f'{i:04}-perturbed.png')
             save_png(strip(x[i], moved[i], most[eps]),
                      out/f'eps{eps:g}'/f'{i:04}.png')
-    with write_whole(out/'images.safetensors') as tmp:
+    with atomic_write(out/'images.safetensors') as tmp:
         save_file({k: v.contiguous() for k, v in tensors.items()}, tmp)
     write_json(out/'about.json', dict(
         model=model, fingerprint=e.about, attack=e.attack, norm=e.norm,

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from .attack_zoo import eps_flags
 from ..support.model_checks import BATCH, check_model
-from ..support.checks import (check_images, check_labels,
-                                   check_number, check_whole)
+from ..support.checks import (check_images, check_int, check_labels,
+                                   check_number)
 from ..support.freezing import frozen
-from ..support.plotting import METHODS
+from ..support.plotting import METHOD_STYLES
 from ..support.random_numbers import seeded
 from ..method.data import as_tensors
 from .evaluation import check_evaluation
 from ..support.statistics import wilson
-from ..support.eval_cache import batches, predict
+from ..support.eval_cache import index_batches, predict
 from .evaluation import pack_answers
 
 # %% ../../nbs/2_robustness/09_transfer.ipynb #8868d56d
@@ -58,7 +58,7 @@ def transfer(
     if isinstance(sources, dict) and sources:
         x, y = as_tensors(x, y, [*sources.values()][0])
     check_number('eps', eps, 0, above=True)
-    check_whole('batch_size', batch_size, 1)
+    check_int('batch_size', batch_size, 1)
     for what, models in dict(sources=sources, targets=targets).items():
         if not isinstance(models, dict) or not models:
             raise ValueError(f"{what} must be a dict with a model or more, "
@@ -76,7 +76,7 @@ def transfer(
              for t in targets}
     failed = dict.fromkeys(sources, 0)
     for s, source in sources.items():
-        for i in batches(np.ones(len(y), bool), batch_size):
+        for i in index_batches(np.ones(len(y), bool), batch_size):
             out = a.run(source, x[i], y[i], eps=eps)
             failed[s] += int(out.failed.sum())
             for t, target in targets.items():
@@ -117,7 +117,7 @@ def plot_transfer(
                                    1 + .45*m.shape[0]))[1]
     ax.imshow(100*m.values, vmin=0, vmax=100, cmap='cividis',
               aspect='auto')
-    label = lambda k: METHODS.get(k, dict(label=k))['label']
+    label = lambda k: METHOD_STYLES.get(k, dict(label=k))['label']
     for i, s in enumerate(m.index):
         for j, t in enumerate(m.columns):
             v = 100*m.values[i, j]

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtr, ndtri, stdtrit
 from scipy.stats import binomtest, chi2, norm as normal
 
-from .checks import check_number, check_whole
+from .checks import check_int, check_number
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #2c1c2566
 def wilson(
@@ -125,7 +125,7 @@ def mcnemar(
     >>> mcnemar(0, 5) # 2*(1/2)**5
     0.0625
     """
-    b, c = check_whole('b', b, 0), check_whole('c', c, 0)
+    b, c = check_int('b', b, 0), check_int('c', c, 0)
     return float(binomtest(int(b), int(b + c)).pvalue) if b + c else 1.
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #ba824d11
@@ -142,9 +142,9 @@ def tango(
     >>> [round(v, 3) for v in tango(10, 2, 100)]
     [0.014, 0.158]
     """
-    check_whole('n', n, 1)
-    for k, v in dict(b=b, c=c).items(): check_whole(k, v, 0, high=n)
-    check_whole('b + c', b + c, 0, high=n)
+    check_int('n', n, 1)
+    for k, v in dict(b=b, c=c).items(): check_int(k, v, 0, high=n)
+    check_int('b + c', b + c, 0, high=n)
     check_number('confidence', confidence, 0, above=True, high=1)
     z2 = ndtri((1 + confidence)/2)**2
     high = tango_end(b, c, n, z2)
@@ -365,7 +365,7 @@ def checked(x, images)->np.ndarray:
         return x
     top = math.inf if images is None else 100
     least = -math.inf if images is None else 0
-    if images is not None: check_whole('images', images, 1)
+    if images is not None: check_int('images', images, 1)
     for v in x: check_number('number', v, least, high=top)
     return x.astype(float)
 

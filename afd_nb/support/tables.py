@@ -54,7 +54,7 @@ def results_folder()->Path: # a folder `results`
                             f"at or above {Path.cwd()}: work in a clone")
 
 # %% ../../nbs/appendix_a_support/03_tables.ipynb #a023d912
-def in_short(settings:dict)->str:
+def format_settings(settings:dict)->str:
     "Settings in a column: no seed, no brackets."
     return ' '.join(f'{k}={v}' for k, v in settings.items()
                     if k not in ('seed', 'of', 'early_stop')) or '-'

@@ -9,12 +9,13 @@ __all__ = ['recipe_flags', 'afd_demo', 'afd_train', 'afd_evaluate', 'afd_diagnos
 import argparse, dataclasses, json, shlex, sys
 from pathlib import Path
 
-from ..results.experiments import left_out, planned
-from ..robustness.attack_zoo import grids_of
-from ..support.tables import in_short
-from .command_line import (Target, import_flag, import_own,
-                                       loaded_targets, names_of, one_of,
-                                       plain_errors, say, target_flags)
+from ..results.experiments import attack_plan, unused_settings
+from ..robustness.attack_zoo import attack_grid
+from ..support.tables import format_settings
+from .command_line import (Target, common_value, display_names,
+                                       import_flag, import_own,
+                                       loaded_targets, plain_errors,
+                                       print_main, target_flags)
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9ceca643
 def recipe_flags(
@@ -105,7 +106,7 @@ def afd_train(
     with plain_errors('afd_train'):
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
-        say(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
+        print_main(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
             f"{best.valid_clean:.1%}, PGD {best.valid_robust:.1%}")
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #47456cae
@@ -170,7 +171,7 @@ def afd_evaluate(
                       'on: what was done is kept, but for functions '
                       'without --store.'):
         table, notes = evaluate_command(a)
-        say(table.to_string(index=False), *notes)
+        print_main(table.to_string(index=False), *notes)
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9666d3d2
 def evaluate_command(a): # table, notes
@@ -178,21 +179,21 @@ def evaluate_command(a): # table, notes
     import pandas as pd
     from tqdm.auto import tqdm
     from afd_nb.support.checks import check_choice
-    from afd_nb.support.processes import world
-    from afd_nb.robustness.evaluation import (effort, evaluate, tidy,
+    from afd_nb.support.processes import dist_info
+    from afd_nb.robustness.evaluation import (evaluate, num_passes, tidy,
                                               worst_cases)
-    from afd_nb.support.eval_cache import look
+    from afd_nb.support.eval_cache import clean_pass
     check_choice('--split', a.split, ['test', 'valid'])
     if a.save and Path(a.save).exists():
         raise FileExistsError(f"--save {a.save} is there already")
-    jobs = [(*job, planned(a, job[0])) for job in loaded_targets(a, a.split)]
-    total = sum(effort(one, len(y), epsilons) for _, _, y, _, plan in jobs
+    jobs = [(*job, attack_plan(a, job[0])) for job in loaded_targets(a, a.split)]
+    total = sum(num_passes(one, len(y), epsilons) for _, _, y, _, plan in jobs
                 for one, epsilons in plan)
-    tables, notes = [], left_out(a)
+    tables, notes = [], unused_settings(a)
     with tqdm(total=total, unit='passes', unit_scale=True,
-              disable=not (sys.stderr.isatty() and world().main)) as bar:
+              disable=not (sys.stderr.isatty() and dist_info().main)) as bar:
         for t, x, y, store, plan in jobs:
-            done, seen = [], look(t.model, x, y, a.batch_size)
+            done, seen = [], clean_pass(t.model, x, y, a.batch_size)
             for one, epsilons in plan:
                 bar.set_description(f'{t.name} {one.name}')
                 done.append(evaluate(
@@ -209,7 +210,7 @@ def evaluate_command(a): # table, notes
             tables.append(table.round(4).assign(
                 run=t.name, weak=table.weak.map({True: 'too weak',
                                                  False: '-'}),
-                settings=[in_short(e.settings) for e in done
+                settings=[format_settings(e.settings) for e in done
                           for _ in e.epsilons]))
             notes += [f'{t.name} {e.attack}: {n}' for e in done
                       for n in e.notes]
@@ -280,8 +281,8 @@ def diagnose_command(a):
     import pandas as pd
     from tqdm.auto import tqdm
     from afd_nb.support.files import write_text
-    from afd_nb.support.processes import world
-    from afd_nb.robustness.masking import diagnose, diagnosis_effort
+    from afd_nb.support.processes import dist_info
+    from afd_nb.robustness.masking import diagnose, diagnosis_passes
     from afd_nb.robustness.signs import compare_diagnoses
     if a.out and not Path(a.out).parent.is_dir():
         raise ValueError(f"--out {a.out}: there is no such folder")
@@ -290,9 +291,9 @@ def diagnose_command(a):
     for t, *_ in jobs:
         if not (a.eps or t.eps):
             raise ValueError(f"{t.name} says nothing of eps: give --eps")
-    total = sum(diagnosis_effort(len(y), aa) for _, _, y, _ in jobs)
+    total = sum(diagnosis_passes(len(y), aa) for _, _, y, _ in jobs)
     with tqdm(total=total, unit='passes', unit_scale=True,
-              disable=not (sys.stderr.isatty() and world().main)) as bar:
+              disable=not (sys.stderr.isatty() and dist_info().main)) as bar:
         for t, x, y, store in jobs:
             bar.set_description(t.name)
             d = diagnose(t.model, x, y, eps=a.eps or t.eps,
@@ -304,7 +305,7 @@ def diagnose_command(a):
             tables.append(d.assign(run=t.name))
             norm = a.norm or t.norm or 'linf'
             short = ', AutoAttack shortened' if a.quick else ''
-            if world().main:
+            if dist_info().main:
                 bar.write(f'\n{t.name}: {len(y)} images, {norm} eps '
                           f'{a.eps or t.eps}{short}\n\n{d}\n',
                           file=sys.stdout)
@@ -312,7 +313,7 @@ def diagnose_command(a):
                     bar.write(f'{t.name} against {jobs[0][0].name}:\n'
                               f'{against_text(compare_diagnoses(d, first))}'
                               '\n', file=sys.stdout)
-    if a.out and world().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
+    if a.out and dist_info().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
 
 def against_text(t)->str:
     "The checks that one of two networks shows more of; or that none does."
@@ -338,7 +339,7 @@ def afd_transfer(
     a = p.parse_args(argv)
     a.store = a.record = None
     with plain_errors('afd_transfer'):
-        say(transfer_command(a).drop(columns='answers').to_string(
+        print_main(transfer_command(a).drop(columns='answers').to_string(
             index=False))
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #686103b2
@@ -356,12 +357,12 @@ def transfer_command(a):
         raise ValueError(f"--out {out}: there is no such folder")
     jobs = loaded_targets(a)
     targets = [t for t, *_ in jobs]
-    names, (_, x, y, _) = names_of(targets), jobs[0]
-    dataset = one_of([t.dataset for t in targets], 'data sets', '')
-    norm = one_of([t.norm or 'linf' for t in targets], 'norms', '')
-    eps = a.eps or one_of([t.eps for t in targets], 'eps', '--eps')
+    names, (_, x, y, _) = display_names(targets), jobs[0]
+    dataset = common_value([t.dataset for t in targets], 'data sets', '')
+    norm = common_value([t.norm or 'linf' for t in targets], 'norms', '')
+    eps = a.eps or common_value([t.eps for t in targets], 'eps', '--eps')
     known = {r.name: r.settings for r in paper_attacks(
-        grids_of(dataset), 'scaled') if r.attack.norm == norm}
+        attack_grid(dataset), 'scaled') if r.attack.norm == norm}
     for name in a.attacks: check_choice(f'attack in {norm}', name, known)
     models = dict(zip(names, (t.model for t in targets)))
     table = pd.concat([transfer(
@@ -406,7 +407,7 @@ def report_command(a):
         raise FileExistsError(f"{out} is there already; give another --out"
                               ", or --replace")
     records = [read_run(text, a.records) for text in a.runs]
-    one_of([r['recipe']['dataset'] for r in records], 'data sets', '')
+    common_value([r['recipe']['dataset'] for r in records], 'data sets', '')
     labels(records)
     on_main(lambda: write_report(out, records, a.runs, a.records))
-    say(f'The page to read: {out}')
+    print_main(f'The page to read: {out}')

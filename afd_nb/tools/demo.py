@@ -13,11 +13,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..representations.features import on_each
+from ..representations.features import for_each_model
 from ..representations.tsne_maps import plot_tsne, tsne
 from ..support.checks import check_number
-from ..support.files import write_json, write_text, write_whole
-from ..support.plotting import METHODS, figure_style
+from ..support.files import atomic_write, write_json, write_text
+from ..support.plotting import METHOD_STYLES, figure_style
 from ..support.processes import as_device
 from ..method.data import load_data, take
 from ..robustness.evaluation import evaluate, plot_curves
@@ -91,7 +91,7 @@ def run_demo(
     check_number('seeds', seeds, 1)
     device = as_device(str(device))
     recipes = [demo_recipe(m, s, epochs=epochs) for s in range(seeds)
-               for m in METHODS]
+               for m in METHOD_STYLES]
     out = open_demo(out, dict(seeds=seeds, epochs=recipes[0].epochs),
                     resume)
     runs, records, n = [], [], len(load_data('digits').train)
@@ -111,7 +111,7 @@ def run_demo(
 def one_run(r:Recipe, out:Path, device, bar):
     "Train (or resume) one recipe of the demo and evaluate it."
     name = f"{r.method}-seed{r.seed}"
-    bar.set_description(f"{METHODS[r.method]['label']}, seed {r.seed}")
+    bar.set_description(f"{METHOD_STYLES[r.method]['label']}, seed {r.seed}")
     path = out/'runs'/name
     data = load_data('digits', seed=r.seed, device=device)
     cost = passes(r)
@@ -158,7 +158,7 @@ def summary(
             cols[name] = {m: interval_text(v.iloc[0]) for m, v in g}
     t = pd.DataFrame(cols)
     t['seconds'] = df.groupby('method').seconds.mean().round().astype(int)
-    return t.rename(index={m: s['label'] for m, s in METHODS.items()})
+    return t.rename(index={m: s['label'] for m, s in METHOD_STYLES.items()})
 
 def interval_text(row)->str: # '85.3 [81.2, 88.6]'
     "Accuracy in percent with its interval."
@@ -182,7 +182,7 @@ def write_demo_figures(runs:list, df, out:Path, device):
     x, y = take(load_data('digits', device=device).test)
     eps = runs[0].recipe.eps
     models = {r.recipe.method: r.model for r in runs if r.recipe.seed == 0}
-    maps = on_each(tsne, {m: models[m] for m in ('nt', 'afd')}, x, y,
+    maps = for_each_model(tsne, {m: models[m] for m in ('nt', 'afd')}, x, y,
                    epsilons=[eps], steps=20)
     maps = maps[maps['map'] == 'joint']
     with figure_style():
@@ -191,7 +191,7 @@ def write_demo_figures(runs:list, df, out:Path, device):
         ax.figure.tight_layout()
         for fig, name in [(ax.figure, 'curves.png'),
                           (plot_tsne(maps, side=3.2), 'tsne.png')]:
-            with write_whole(out/name) as tmp:
+            with atomic_write(out/name) as tmp:
                 fig.savefig(tmp, format='png', dpi=160)
             plt.close(fig)
 
@@ -237,7 +237,7 @@ def verify(runs:list)->str: # lines for a shell
 def table_html(df, epsilons=EPSILONS)->str:
     "The sortable table of the report."
     text, rows = summary(df, epsilons), []
-    for m, label in ((m, s['label']) for m, s in METHODS.items()):
+    for m, label in ((m, s['label']) for m, s in METHOD_STYLES.items()):
         g = df[df.method == m].groupby('eps').accuracy.mean()
         cells = [(text.loc[label].iloc[i].replace(' [', '\n['),
                   f'{g[e]:.6f}')
@@ -289,6 +289,6 @@ def demo_again(runs, seeds)->list: # of HTML
         html_lines(f'afd_demo --seeds {seeds} --epochs {r.epochs}'),
         html_text(', '.join([made['device'], *(f'{k} {v}' for k, v in
                   made['versions'].items())]) + '.', note=True),
-        *(html_details(f'The recipe of {METHODS[v.recipe.method]["label"]}',
+        *(html_details(f'The recipe of {METHOD_STYLES[v.recipe.method]["label"]}',
                        html_lines(to_json(v.recipe)))
           for v in runs if v.recipe.seed == 0)]

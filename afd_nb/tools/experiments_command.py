@@ -25,7 +25,7 @@ def check_records(names, size, seeds, *, runs, records):
                               e.run_name(seed))
 
 # %% ../../nbs/appendix_b_tools/08_experiments_command.ipynb #6d46789f
-def stand_in_folder(root, dataset)->Path: # an image folder
+def placeholder_images(root, dataset)->Path: # an image folder
     "Coloured noise in the shape of a data set, a colour a class."
     import numpy as np
     from PIL import Image
@@ -82,7 +82,7 @@ def experiment_command(
     a, # the flags of `afd_experiment`, read
 ):
     "What `afd_experiment` does, after its flags are read."
-    from afd_nb.tools.command_line import say
+    from afd_nb.tools.command_line import print_main
     from afd_nb.support.checks import check_choice, check_number
     from afd_nb.support.processes import on_main
     check_choice('size', a.size, SIZES)
@@ -95,7 +95,7 @@ def experiment_command(
             d, root = find_experiments(name)[0].dataset, f'{a.runs}/images'
             more += ['--root', f'{root}/{d}']
             records = a.records or f'{a.runs}/records/{d}'
-            if not a.dry_run: on_main(lambda: stand_in_folder(root, d))
+            if not a.dry_run: on_main(lambda: placeholder_images(root, d))
         elif a.root: more += ['--root', a.root]
         if not a.dry_run: check_records([name], a.size, a.seeds,
                                         runs=a.runs, records=records)
@@ -103,6 +103,6 @@ def experiment_command(
                                   records=records, more=more)
         for k, s in enumerate(make()):
             s = make()[k] # what came before may have changed it
-            say(f"{'done ' if s.done else 'to do'}  {s}")
+            print_main(f"{'done ' if s.done else 'to do'}  {s}")
             if not s.done and not a.dry_run: command(s.argv[0])(
                 [*s.argv[1:]])

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..support.plotting import METHODS, figure_style
+from ..support.plotting import METHOD_STYLES, figure_style
 from ..method.data import ORDER
 from ..support.statistics import wilson
 from .html_report import (html_box, html_details, html_figure,
@@ -21,9 +21,11 @@ from .html_report import (html_box, html_details, html_figure,
 from ..support.tables import percent
 from ..robustness.signs import (CHECKS, compare_diagnoses,
                                      recorded_diagnosis, summary)
-from .side_by_side import (SAME, again, all_rows, beside_paper,
-                                       gap, headline, kinds, labels,
-                                       method_label, said, what_is_known)
+from .side_by_side import (EVAL_KEYS, all_rows, autoattack_gap,
+                                       headline, kinds, labels,
+                                       method_label, paper_sentences,
+                                       reproduction_commands,
+                                       settings_text, summary_sentences)
 
 # %% ../../nbs/appendix_b_tools/05_run_report.ipynb #ac7ef285
 def kind_styles(records:list)->dict: # kind -> (color, marker, line)
@@ -31,7 +33,7 @@ def kind_styles(records:list)->dict: # kind -> (color, marker, line)
     styles, seen = {}, {}
     of = {k: r['recipe']['method'] for k, r in zip(kinds(records), records)}
     for kind, m in sorted(of.items(), key=lambda i: '=' in i[0]):
-        s = METHODS.get(m, dict(color='#000000', marker='x', ls='-'))
+        s = METHOD_STYLES.get(m, dict(color='#000000', marker='x', ls='-'))
         k = seen[m] = seen.get(m, -1) + 1
         color = shade(s['color'], (0, -.45, .4, -.7, .65)[k % 5])
         styles[kind] = color, (s['marker'], *'v*h<>')[k % 6], s['ls']
@@ -83,7 +85,7 @@ def plot_headlines(records:list): # a figure
 def curves_of(df:pd.DataFrame)->list: # of (rows, kind -> table by eps)
     "What a panel shows of each attack, on test images."
     found = []
-    for _, g in df[df.split == 'test'].groupby(SAME, sort=False):
+    for _, g in df[df.split == 'test'].groupby(EVAL_KEYS, sort=False):
         per = {kind: t.groupby('eps').agg(
                    accuracy=('accuracy', 'mean'), runs=('run', 'nunique'),
                    low=('low', 'min'), high=('high', 'max'),
@@ -168,7 +170,7 @@ def headline_table(records:list)->str:
     for name, rec in zip(labels(records), records):
         h = headline(rec)
         right = lambda k: h[k] and h[k]['right']
-        g = gap(h)
+        g = autoattack_gap(h)
         rows.append([
             word(name), *(share(right(k), h['n']) for k in MARKS),
             ('—', '') if g is None else (f'{100*g:.1f}', f'{g:.6f}'),
@@ -207,7 +209,7 @@ def seeds_table(records:list)->str: # '' if no kind has several
 # %% ../../nbs/appendix_b_tools/05_run_report.ipynb #4d17b72a
 def number_tables(df:pd.DataFrame, width=5)->str:
     "A row per attack and eps, a column a run."
-    by, names = [*SAME, 'eps'], list(df.run.unique())
+    by, names = [*EVAL_KEYS, 'eps'], list(df.run.unique())
     tables = []
     for k in range(0, len(names), width):
         part = df[df.run.isin(names[k:k + width])]
@@ -325,16 +327,16 @@ def write_report(
 ):
     "The page of `afd_report`."
     df = all_rows(records)
-    commands, homes = again(records, sources, kept)
+    commands, homes = reproduction_commands(records, sources, kept)
     with figure_style():
         figures = report_figures(records, df)
         plt.close('all')
     write_page(path, 'Accuracy under attack: '
                f"{records[0]['recipe']['dataset']}", lead(records), [
-        html_box(what_is_known(records)), *figures,
+        html_box(summary_sentences(records)), *figures,
         *report_tables(records, df),
         '<h2>Is it real?</h2>', *masking(records, homes, kept),
-        '<h2>Beside the paper</h2>', html_text(*beside_paper(records)),
+        '<h2>Beside the paper</h2>', html_text(*paper_sentences(records)),
         '<h2>Get it again</h2>', html_lines(commands),
         '<h2>Made by</h2>', made_by(records)])
 
@@ -372,7 +374,7 @@ HOW_TO_READ = (
 
 def about_names(records:list)->str:
     "Which PGD the table means, and what names say."
-    used = {said(h['pgd']) or 'default settings'
+    used = {settings_text(h['pgd']) or 'default settings'
             for h in map(headline, records) if h['pgd']}
     named = any('=' in k for k in kinds(records))
     return (f"PGD: {'; '.join(sorted(used))}. " if used else '') + (
@@ -427,7 +429,7 @@ def panels_text(df, panels)->str:
         'Dotted: the ceiling, which no classifier can pass, since at that '
         'eps images of different classes can be made the same. An attack '
         'that leaves more has failed.')
-    if df[df.split == 'test'].groupby(SAME).eps.nunique().min() < min(
+    if df[df.split == 'test'].groupby(EVAL_KEYS).eps.nunique().min() < min(
             g.eps.nunique() for g, _ in panels):
         text.append('Attacks at fewer eps are in the tables.')
     return ' '.join(text)
