@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['TAKES_EPS_PER_IMAGE', 'AUTOATTACK_PARTS', 'LIBRARY_ATTACKS', 'OWN_ATTACKS', 'TARGETED', 'AUTOATTACK_VERSIONS',
            'MNIST_EPS', 'CIFAR_EPS', 'FAR_CIFAR', 'TABLE_A2', 'SCALED', 'RADII', 'project', 'Attack', 'eps_flags',
-           'check_radius', 'run', 'find', 'cut', 'aimed_at', 'fooled', 'check_target', 'among', 'attack_names',
-           'attack_norms', 'attack_settings', 'attack', 'PaperAttack', 'paper_attacks', 'strong_attacks', 'attacks_at',
-           'radii_in']
+           'attack_names', 'attack_norms', 'attack_settings', 'attack', 'PaperAttack', 'paper_attacks',
+           'strong_attacks', 'attacks_at', 'radii_in']
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #28a0c7c6
 import inspect, warnings
@@ -16,6 +15,7 @@ from functools import partial
 from typing import Callable
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from ..method.more_attacks import apgd
@@ -81,6 +81,7 @@ PASSES = { # name: passes of the model a step, steps if none are said
     'square': (.4, 5000), 'apgd': (1, 100), 'targeted-pgd': (9, 40)}
 RUNS = {('apgd-ce', 'l1'): 5, ('apgd-t', 'l1'): 5/9} # AutoAttack's own
 
+@patch(as_prop=True)
 def cost(self:Attack)->int: # at least 1
     "Roughly how many forward and backward passes an image costs."
     if self.parts: return sum(p.cost for p in self.parts)
@@ -91,7 +92,6 @@ def cost(self:Attack)->int: # at least 1
         runs = self.settings['restarts']*min(1, runs)
     draws = self.settings.get('eot', 1)
     return max(1, round(each*self.settings.get(key, steps)*runs*draws))
-Attack.cost = property(cost)
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #18db1977
 def eps_flags(
@@ -112,6 +112,7 @@ def eps_flags(
 TAKES_EPS_PER_IMAGE = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd', 'target-feature')
 # take a radius an image
 
+@patch
 def check_radius(self:Attack,
     eps,   # a number, or a tensor (n,)
     n:int, # images
@@ -123,8 +124,8 @@ def check_radius(self:Attack,
         raise ValueError(f"{self.name} takes one eps for all images; "
                          f"{', '.join(TAKES_EPS_PER_IMAGE)} take one an image")
     return eps
-Attack.check_radius = check_radius
 
+@patch
 def run(
     self:Attack,
     model,        # images -> logits
@@ -143,16 +144,16 @@ def run(
         flags += eps_flags(float(torch.as_tensor(eps).max()), self.norm)
         self.check_target(y)
     if self.kind != 'fixed-budget':
-        out = self.find(model, x, y, whole=whole)
-        x_adv = self.cut(x, out.x_adv, eps)
+        out = self.minimal_adversarial(model, x, y, whole=whole)
+        x_adv = self.clip_to_ball(x, out.x_adv, eps)
     else:
         out = unchanged(x) if isinstance(eps, float) and not eps else (
             self.guarded(model, x, y, eps, early_stop, whole))
         x_adv = project(out.x_adv, x, eps, self.norm)
     return Outcome(x_adv, out.failed, flags + out.notes)
-Attack.run = run
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #48ed6e02
+@patch
 def __call__(self:Attack,
     model,        # images -> logits
     x:Tensor,     # images (b, c, h, w) in [0, 1]
@@ -167,9 +168,9 @@ def __call__(self:Attack,
                       f"{len(x)} images")
     for note in out.notes: warnings.warn(f"{self.name}: {note}")
     return out.x_adv
-Attack.__call__ = __call__
 
-def find(self:Attack,
+@patch
+def minimal_adversarial(self:Attack,
     model,    # images -> logits
     x:Tensor, # images (b, c, h, w) in [0, 1]
     y:Tensor, # labels (b,)
@@ -179,29 +180,41 @@ def find(self:Attack,
     if self.kind == 'fixed-budget':
         raise ValueError(f"{self.name} is a fixed-budget attack; give eps")
     return self.guarded(model, detached(x), detached(y), None, False, whole)
-Attack.find = find
 
-def cut(self:Attack,
+@patch
+def clip_to_ball(self:Attack,
     x:Tensor,     # images (b, c, h, w) in [0, 1]
-    found:Tensor, # like x, from `find`
+    found:Tensor, # like x, from `minimal_adversarial`
     eps:float,    # radius in pixel units
 )->Tensor: # x_adv
-    "What `find` gave, in the ball of radius eps and in the box."
+    "What `minimal_adversarial` gave, in the ball of radius eps and in the box."
     import foolbox
     if self.kind == 'one-step': x_adv = (x + eps*(found - x)).clamp(0, 1)
     else:
         ball = foolbox.distances.LpDistance(NORMS[self.norm].p)
         x_adv = ball.clip_perturbation(x, found, eps)
     return project(x_adv, x, eps, self.norm)
-Attack.cut = cut
-Attack.guarded = run_guarded
-def aimed_at(self:Attack):
+
+@patch
+def guarded(self:Attack,
+    model,     # images -> logits
+    x:Tensor,  # images (b, c, h, w) in [0, 1]
+    y:Tensor,  # labels (b,)
+    eps,       # radius in pixel units; None for a minimum-norm attack
+    early_stop:bool=False, # keep the first point that fools
+    whole:bool=False, # never leave out an image on the way
+)->Outcome: # NaN counts as failed
+    "The library's answer, with random state and model put back."
+    return run_guarded(self, model, x, y, eps, early_stop, whole)
+
+@patch(as_prop=True)
+def target(self:Attack):
     "The class to be taken for, or one a label; None: any but the label."
     known = (*OWN_ATTACKS, *LIBRARY_ATTACKS) if self.library != 'afd_nb' else OWN_ATTACKS
     aims = self.name in TARGETED and self.name in known
     return self.settings.get('target') if aims else None
-Attack.target = property(aimed_at)
 
+@patch
 def fooled(self:Attack,
     said:Tensor, # classes that the model answers (b,)
     y:Tensor,    # labels (b,)
@@ -209,8 +222,8 @@ def fooled(self:Attack,
     "Which answers the attack wants: an error, or the target."
     if self.target is None: return said != y
     return said == targets_of(self.target, y)
-Attack.fooled = fooled
 
+@patch
 def check_target(self:Attack,
     y:Tensor,        # labels (b,)
     n_classes:int=None, # of the model, where it is known
@@ -224,8 +237,8 @@ def check_target(self:Attack,
                          f"{int(y.max())}")
     t = check_labels(targets_of(self.target, y), len(y), n_classes)
     toward_target(y, cross_entropy, t)
-Attack.check_target = check_target
 
+@patch
 def among(self:Attack,
     x:Tensor, # all images that will be attacked, (n, c, h, w)
     y:Tensor, # their labels
@@ -236,7 +249,6 @@ def among(self:Attack,
     every = -(-len(x)//n)
     return replace(self, f=partial(self.f, references=(x[::every],
                                                        y[::every])))
-Attack.among = among
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #13d4af56
 AUTOATTACK_PARTS = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')

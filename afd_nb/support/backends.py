@@ -146,7 +146,7 @@ def run_guarded(
     model,     # images -> logits
     x:Tensor,  # images (b, c, h, w) in [0, 1]
     y:Tensor,  # labels (b,)
-    eps:float, # radius in pixel units; None for `find`
+    eps:float, # radius in pixel units; None for `minimal_adversarial`
     early_stop:bool=False, # keep the first point that fools
     whole:bool=False, # never leave out an image on the way
 )->Outcome: # NaN counts as failed

@@ -92,7 +92,7 @@ class EvalProgress:
     failed:np.ndarray # bool (n, eps): the attack could not handle it
     notes:list
     epsilons:list     # what the columns are
-    found:np.ndarray  # what `Attack.find` gave (n, c, h, w), or empty
+    found:np.ndarray  # what `Attack.minimal_adversarial` gave (n, c, h, w), or empty
     kept:np.ndarray = field(default_factory=lambda: np.zeros(0, 'f4'))
                       # where it ended (eps, n, c, h, w), if asked for
 
@@ -287,7 +287,7 @@ def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s, progress,
     def find(i): # finds, failed, notes
         if w.done[i].all(): return w.found[i], w.failed[i, 0], []
         more = dict(whole=True) if whole else {}
-        out = a.find(model, x[i], y[i], **more)
+        out = a.minimal_adversarial(model, x[i], y[i], **more)
         return out.x_adv.cpu().numpy(), out.failed.cpu().numpy(), out.notes
     def cut(i): # finds, failed, notes, what fooled at each eps
         found, failed, notes = find(i)
@@ -298,7 +298,7 @@ def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s, progress,
             if not left.any(): continue
             rows = left | whole
             k = i[rows]
-            z = predict(model, a.cut(x[k], v[torch.from_numpy(rows)], eps))
+            z = predict(model, a.clip_to_ball(x[k], v[torch.from_numpy(rows)], eps))
             wrong[rows, j] = a.fooled(z, y[k]).cpu().numpy() & left[rows]
         return found, failed, notes, wrong
     for turn in rank_batches(asked, size):
