@@ -1,0 +1,18 @@
+from . import method, representations, results, robustness, support, tools
+from .method.data import load_data, load_test
+from .method.networks import create_model, load_model, load_official
+from .method.pgd import pgd
+from .method.recipe import Recipe
+from .method.training import fit, load_run
+from .robustness.attack_zoo import attack, attack_names
+from .robustness.evaluation import evaluate, evaluate_all, worst_case
+from .robustness.masking import diagnose
+from .robustness.transfer_attacks import transfer
+
+__version__: str
+__all__ = [
+    'Recipe', 'attack', 'attack_names', 'create_model', 'diagnose',
+    'evaluate', 'evaluate_all', 'fit', 'load_data', 'load_model',
+    'load_official', 'load_run', 'load_test', 'method', 'pgd',
+    'representations', 'results', 'robustness', 'support', 'tools',
+    'transfer', 'worst_case']
