@@ -59,12 +59,12 @@ def recipe(network, **more):
 @pytest.mark.parametrize('name', ['computes', 'tied'])
 @pytest.mark.parametrize('average', [0., .5])
 def test_what_is_trained_is_read(registered, tmp_path, capsys, name, average):
-    run = fit(recipe(name, average=average), out=tmp_path/'run',
+    run = fit(recipe(name, ema_decay=average), out=tmp_path/'run',
               device='cpu', progress=False)
     again = load_run(tmp_path/'run')
     x = torch.rand(3, 1, 8, 8)
     assert again.model(x).equal(run.model.eval()(x))
-    more = fit(recipe(name, average=average), out=tmp_path/'run',
+    more = fit(recipe(name, ema_decay=average), out=tmp_path/'run',
                resume=True, device='cpu', progress=False)
     assert len(more.history) == 2
     afd_evaluate([str(tmp_path/'run'), '--n', '20', '--attacks', 'fgsm'])
@@ -76,7 +76,7 @@ def test_what_is_trained_is_read(registered, tmp_path, capsys, name, average):
 
 def test_an_average_of_tied_layers_is_that_of_untied_ones(registered):
     "Averaged weights: the tied layer moves as far as the others."
-    run = fit(recipe('tied', average=.5), device='cpu', progress=False)
+    run = fit(recipe('tied', ema_decay=.5), device='cpu', progress=False)
     state = run.model.state_dict()
     assert state['E.net.first.weight'].equal(state['E.net.second.weight'])
     assert np.isfinite(run.history.select_dtypes('number').values).all()

@@ -44,7 +44,7 @@ from afd_nb.support.layers import features_of
 from afd_nb.method.recipe import Recipe, from_json, to_json
 from afd_nb.robustness.signs import bounds, compare_diagnoses, row
 from afd_nb.support.statistics import holm
-from afd_nb.method.training import get_method
+from afd_nb.method.recipe import get_method
 from afd_nb.robustness.transfer_attacks import transfer
 
 NAN, INF = math.nan, math.inf
@@ -235,7 +235,7 @@ def own_attacks(draw):
     kw = dict(norm=draw(st.sampled_from(NORMS)))
     if name != 'fgsm':
         kw['steps'] = draw(st.sampled_from([0, 1, 2, 3, 7, np.int64(2)]))
-        kw['fast'] = draw(st.booleans())
+        kw['fuse_bn'] = draw(st.booleans())
     if name in ('pgd', 'mim'):
         kw['step_size'] = draw(st.sampled_from([None, .01, 3, 1e300]))
     if name in ('pgd', 'apgd'):
@@ -603,7 +603,7 @@ def bad_pairs(h, h_adv, y, k):
        st.booleans())
 def test_the_discriminator_answers_in_one_number(v, depth, spectral, project):
     h, _, y, k = v
-    Da = Discriminator(h.shape[1], k, depth=depth, spectral=spectral,
+    Da = Discriminator(h.shape[1], k, depth=depth, spectral_norm=spectral,
                        projection=project).to(h).eval()
     out = Da(h, y)
     assert out.shape == y.shape and out.isfinite().all()

@@ -143,7 +143,7 @@ def batches(
     """
     n = len(split)
     check_int('batch_size', batch_size, 1,
-                high=math.inf if generator is None else n)
+              high=math.inf if generator is None else n)
     if generator is None: order = torch.arange(n).split(batch_size)
     else:
         order = torch.randperm(n, generator=generator)
@@ -300,7 +300,8 @@ def tensor_data(name, raw, train, valid, device)->Data:
                 TensorSplit(*(t.to(device) for t in raw.test)),
                 raw.classes, tuple(x.shape[1:]), ORDER)
 
-def folder_data(name, raw, train, valid, device, image_size, stream, workers):
+def folder_data(name, raw, train, valid, device, image_size, stream,
+                workers):
     "A data set whose images are files."
     shape = _folder_shape(raw.train + raw.test, image_size)
     def split(samples):
@@ -349,7 +350,7 @@ def load_data(
     parts = held_out(n, n_train, n_valid, seed)
     if name in FOLDERS:
         return folder_data(name, raw, *parts, device, image_size, stream,
-                        workers)
+                           workers)
     return tensor_data(name, raw, *parts, device)
 
 # %% ../../nbs/1_method/01_data.ipynb #cc1c6b50

@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils import parametrizations
 
 from ..support.checks import check_choice, check_int, check_labels
 from ..support.random_numbers import generator, seeded
@@ -52,7 +52,7 @@ class Discriminator(nn.Module):
         n_classes:int,         # labels
         *, depth:int=3,        # hidden layers
         projection:bool=True,  # the label enters through a dot product
-        spectral:bool=True,    # spectral norm on every layer
+        spectral_norm:bool=True, # on every layer
         init:str='xavier',     # of w and e: 'xavier', or 'normal'
     ):
         super().__init__()
@@ -60,7 +60,8 @@ class Discriminator(nn.Module):
         check_int('n_classes', n_classes, 1)
         check_int('depth', depth, 0)
         check_choice('init', init, INITS)
-        sn = spectral_norm if spectral else nn.Identity()
+        sn = (parametrizations.spectral_norm if spectral_norm
+              else nn.Identity())
         width = n_features
         layers = [l for _ in range(depth) for l in
                   (sn(nn.Linear(width, width)), nn.LeakyReLU(.2))]
@@ -138,7 +139,7 @@ def fresh_discriminator(
     check_labels(y, n_classes=n_classes)
     d, scale = h.shape[1], h.std().clamp_min(1e-6)
     with seeded(seed):
-        net = Discriminator(d, n_classes, spectral=False,
+        net = Discriminator(d, n_classes, spectral_norm=False,
                             init='normal').to(h)
     opt, g = torch.optim.Adam(net.parameters(), 1e-3), generator(seed)
     Da = lambda h, y: net(h/scale, y)

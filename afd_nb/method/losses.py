@@ -6,6 +6,7 @@
 __all__ = ['GAMES', 'check_alike', 'Game', 'checked', 'gradient_penalty', 'kl']
 
 # %% ../../nbs/1_method/06_game_losses.ipynb #d2080ba8
+import functools
 from dataclasses import dataclass
 from typing import Callable
 
@@ -52,6 +53,7 @@ def checked(
     loss, # a function of logits (b,)
 ): # a function like it
     "`loss` of logits (b,), once they are alike."
+    @functools.wraps(loss)
     def of(*logits):
         check_alike(*logits, ndim=1)
         return loss(*logits)
@@ -79,7 +81,7 @@ def gradient_penalty(
     "How far Da's slope between h and h_adv is from 1 (Gulrajani 2017)."
     check_alike(h, h_adv, ndim=2)
     u = sample(torch.rand, (len(h), 1), generator, device=h.device,
-             dtype=h.dtype)
+               dtype=h.dtype)
     between = (u*h + (1 - u)*h_adv).detach().requires_grad_()
     slope, = torch.autograd.grad(Da(between, y).sum(), between,
                                  create_graph=True)

@@ -36,7 +36,7 @@ def mim(
     step_size:float=None, # > 0; None: 2.5*eps/steps
     decay:float=1.,       # mu, how much of the old momentum stays
     loss=cross_entropy,   # of `LOSSES`, or (logits, y) -> (b,)
-    fast:bool=True,       # climb on the folded twin of the model
+    fuse_bn:bool=True,       # climb on the folded twin of the model
 )->Tensor: # x_adv
     """Momentum iterative method (Dong et al. 2018); Table A2.
 
@@ -53,7 +53,8 @@ def mim(
     loss, eps = loss_of(loss), as_radii(eps, x, norm)
     if step_size is None: step_size = 2.5*eps/max(steps, 1)
     step_size = at_most(step_size, 2*box_diameter(x, norm))
-    with attack_context(model, x, steps=steps, fast=fast, fixed=True) as net:
+    with attack_context(model, x, steps=steps, fuse_bn=fuse_bn,
+                        fixed=True) as net:
         x_adv, m = x, torch.zeros_like(x)
         lost = torch.zeros((), dtype=torch.bool, device=x.device)
         for _ in range(steps):
@@ -248,7 +249,7 @@ def apgd(
     early_stop:bool=False, # leave fooled images alone
     eot:int=1,       # gradients averaged a step, for random models
     target=None,     # the class to be taken for, or (b,); None: any but y
-    fast:bool=True,  # climb on the folded twin of the model
+    fuse_bn:bool=True,  # climb on the folded twin of the model
 )->Tensor: # x_adv, the point of highest loss of each image
     """Auto-PGD (Croce & Hein 2020, Algorithm 1; in L1: 2021).
 
@@ -275,11 +276,12 @@ def apgd(
                           x_adv=NORMS[norm].project(at, x, r*eps),
                           early_stop=early_stop and r == 1)
         return at
-    with attack_context(model, x, steps=steps, fast=fast,
-              fixed=not early_stop and restarts == 1
-              ) as net, seeded_noise(generator, eot):
-        return with_restarts(model, x, y, run, loss=loss, start=None, eot=eot,
-                         restarts=restarts, early_stop=early_stop)
+    with attack_context(model, x, steps=steps, fuse_bn=fuse_bn,
+                        fixed=not early_stop and restarts == 1
+                        ) as net, seeded_noise(generator, eot):
+        return with_restarts(model, x, y, run, loss=loss, start=None,
+                             eot=eot, restarts=restarts,
+                             early_stop=early_stop)
 
 def apgd_ce(
     model,    # images -> logits

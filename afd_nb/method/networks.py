@@ -162,7 +162,7 @@ NETWORKS = {'resnet18-mnist': resnet18_mnist, 'resnet18': resnet18,
             'lenet': LeNet, 'small': SmallNet}
 OWN_NETWORKS = frozenset(NETWORKS) # more can be registered
 NORMALISATION = {'cifar10': ([.4914, .4822, .4465], [.2470, .2435, .2616]),
-         'cifar100': ([.5071, .4865, .4409], [.2673, .2564, .2762])}
+                 'cifar100': ([.5071, .4865, .4409], [.2673, .2564, .2762])}
 NORMALISATION['cifar10-jpeg'] = NORMALISATION['cifar10']
 
 # %% ../../nbs/1_method/02_networks.ipynb #a70db7e4
@@ -347,7 +347,12 @@ def model_from_checkpoint(
         except (TypeError, ValueError, IndexError, RuntimeError) as e:
             raise ValueError(f"{path} describes a model that this version "
                              f"cannot build ({e})") from e
-    if about['spec'].get('network') in OWN_NETWORKS:
+    network = about['spec'].get('network')
+    home = about.get('recipe', {}).get('modules', {}).get('network')
+    if network not in NETWORKS and home: raise ValueError(
+        f"{path}: network={network!r} is registered by the module {home}: "
+        f"import it first, or give --import {home}")
+    if network in OWN_NETWORKS:
         with torch.device('meta'): # takes no memory, whatever it claims
             check_state_shapes(make().state_dict(), state, path)
     model = make() # another's constructor may compute with tensors

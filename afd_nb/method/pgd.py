@@ -282,13 +282,14 @@ MIN_STEPS_TO_FUSE = 5 # steps that do not earn a twin
 def attack_context(
     model,        # images -> logits
     x:Tensor,     # images as they will come, (b, c, h, w)
-    *, steps:int, # of the attack; from `MIN_STEPS_TO_FUSE` on a twin is worth it
-    fast:bool=True,   # may it be the twin?
+    *, steps:int, # of the attack; a twin pays from `MIN_STEPS_TO_FUSE` on
+    fuse_bn:bool=True,   # may it be the twin?
     fixed:bool=False, # all calls have x's shape: on a GPU as a graph
 ): # yields images -> logits, frozen
     "Lend `model`, or its faster twin, to an attack of some steps."
     with frozen(model):
-        net = cached_fused(model, x) if fast and steps >= MIN_STEPS_TO_FUSE else model
+        net = (cached_fused(model, x)
+               if fuse_bn and steps >= MIN_STEPS_TO_FUSE else model)
         if not isinstance(model, nn.Module): # it has no `InputGuard`
             net = lambda v: model(v.clone())
         with of_one_kind(model, x):
@@ -434,7 +435,7 @@ def pgd(
     early_stop:bool=False,    # leave fooled images alone
     eot:int=1,                # gradients averaged a step, for random models
     target=None, # the class to be taken for, or (b,); None: any but y
-    fast:bool=True,           # climb on the folded twin of the model
+    fuse_bn:bool=True,           # climb on the folded twin of the model
 )->Tensor: # x_adv, in the ball and in [0, 1]
     """Projected gradient ascent (Madry et al. 2017); Sec. 3.2, Table A2.
 
@@ -461,15 +462,16 @@ def pgd(
             if step_size is not None:
                 sizes = at_most(r*select_rows(step_size, rows), far)
             at = pgd_loop(net, x, y, eps=r*eps, norm=norm, steps=n,
-                        step_size=sizes, loss=loss, eot=eot,
-                        x_adv=NORMS[norm].project(at, x, r*eps),
-                        early_stop=early_stop and r == 1)
+                          step_size=sizes, loss=loss, eot=eot,
+                          x_adv=NORMS[norm].project(at, x, r*eps),
+                          early_stop=early_stop and r == 1)
         return at
-    with attack_context(model, x, steps=steps, fast=fast,
-              fixed=not early_stop and restarts == 1
-              ) as net, seeded_noise(generator, eot):
-        return with_restarts(model, x, y, run, loss=loss, start=start, eot=eot,
-                         restarts=restarts, early_stop=early_stop)
+    with attack_context(model, x, steps=steps, fuse_bn=fuse_bn,
+                        fixed=not early_stop and restarts == 1
+                        ) as net, seeded_noise(generator, eot):
+        return with_restarts(model, x, y, run, loss=loss, start=start,
+                             eot=eot, restarts=restarts,
+                             early_stop=early_stop)
 
 # %% ../../nbs/1_method/03_pgd.ipynb #ac558b5e
 def with_restarts(

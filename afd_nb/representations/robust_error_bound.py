@@ -203,7 +203,8 @@ def bound(
     **settings,  # of the attack
 )->pd.DataFrame: # see `bound_from`
     "The bound of Section 6.4 beside the error under an attack."
-    a, f = resolve_attack(attack, norm, seed, **settings), as_features(model)
+    a, f = (resolve_attack(attack, norm, seed, **settings),
+            as_features(model))
     check_images(x); check_labels(y, len(x))
     check_int('batch_size', batch_size, 1)
     check_number('eps', eps, 0)

@@ -14,7 +14,7 @@ import argparse, json, shlex
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from ..method.recipe import BETA, Recipe, from_dict
+from ..method.recipe import Recipe, flat_fields, from_dict
 from ..robustness.attack_zoo import attack_grid
 
 # %% ../../nbs/5_results/01_experiments.ipynb #36cc5e19
@@ -26,7 +26,7 @@ SIZES = {'paper': {},
                        batch_size=32, schedule='constant',
                        dataset='folder')}
 SMALL_NETWORKS = {('short', d): 'resnet18-mnist'
-          for d in ('cifar10', 'cifar10-jpeg', 'cifar100')}
+                  for d in ('cifar10', 'cifar10-jpeg', 'cifar100')}
 LONGER = {('short', 'Figure A3, the grid'): dict(epochs=32)}
 N_TEST = dict(paper=10000, short=1000, smoke=30) # images that are attacked
 
@@ -85,8 +85,8 @@ VARIANTS = { # of AFD on MNIST: settings, where in the paper
     'apgd': (dict(attack='apgd-ce'), 'later variant'),
     'wgan-norm-apgd': (dict(game='wgan', normalize_features=True,
                             attack='apgd-ce'), 'later variant')}
-LEARNING_RATES = .1, .5 # of E and of Da; Table A1's third column is illegible
-SELECTED_AFD = 'mnist-afd-lr0.5-0.5' # by validation: see 54_variants
+LEARNING_RATES = .1, .5 # of E and Da; Table A1's third column is illegible
+SELECTED_AFD = 'mnist-afd-lr0.5-0.5' # by validation: see Table A6
 
 def all_experiments()->dict: # name -> Experiment
     """Every training of the paper and of its later variants.
@@ -94,7 +94,7 @@ def all_experiments()->dict: # name -> Experiment
     Examples
     --------
     >>> e = all_experiments()['mnist-afd-fc3']
-    >>> e.where, e.recipe('paper').projection
+    >>> e.where, e.recipe('paper').settings.projection
     ('Table A6', False)
     """
     found = [Experiment(d, m, '', 'Table 1', dict(beta=BETAS[d, m])
@@ -104,10 +104,11 @@ def all_experiments()->dict: # name -> Experiment
               for k, (settings, where) in VARIANTS.items()]
     found += [Experiment(d, 'afd', f'lr{e}-{a}', LR_GRID,
                          dict(lr_embedding=e, lr_discriminator=a))
-              for d in ('mnist', 'cifar10') for e in LEARNING_RATES for a in LEARNING_RATES
+              for d in ('mnist', 'cifar10') for e in LEARNING_RATES
+              for a in LEARNING_RATES
               if (e, a) != (.1, .1)] # which is the method as it is
     found += [Experiment('mnist', 'rm', f'{on}-beta{b}', BETA_GRID,
-                         dict(rm_attack=on, beta=b))
+                         dict(attack_objective=on, beta=b))
               for on in ('loss', 'features') for b in (.01, .03, .1, .3)]
     found.append(Experiment('mnist', 'trades', 'joint', 'later variant',
                             dict(beta=3., joint_batch=True)))
@@ -160,23 +161,25 @@ def recipe_argv(
     """
     plain = Recipe(dataset=r.dataset, method=r.method)
     flags = ['--dataset', r.dataset, '--method', r.method]
-    for f in fields(Recipe):
-        v = getattr(r, f.name)
-        if v == getattr(plain, f.name): continue
-        if f.type is bool: flags.append(f"--{'' if v else 'no-'}{f.name}")
-        elif f.type is tuple: flags += [f'--{f.name}', *map(str, v)]
-        else: flags += [f'--{f.name}', str(v)]
+    for o, usual in (r, plain), (r.settings, plain.settings):
+        for f in fields(o):
+            v = getattr(o, f.name)
+            if v == getattr(usual, f.name) or f.type in (object, dict):
+                continue
+            if f.type is bool:
+                flags.append(f"--{'' if v else 'no-'}{f.name}")
+            elif f.type is tuple: flags += [f'--{f.name}', *map(str, v)]
+            else: flags += [f'--{f.name}', str(v)]
     return flags
 
 # %% ../../nbs/5_results/01_experiments.ipynb #5a6c0d82
-SINCE = {'fast', 'precision', 'joint_batch', 'da_init'} # schema 2
+SINCE = {'fuse_bn', 'precision', 'joint_batch', 'da_init'} # schema 2
 
-def same_training(r:Recipe, d:dict)->bool: # d: a recipe in a record
+def same_training(r:Recipe, d:dict, schema=2)->bool: # d: in a record
     "Is it the same training, to the bit? An older one, as it was asked."
-    old = asdict(from_dict(d))
-    beside = set() if 'da_init' in d else {*SINCE}
-    if r.method not in BETA: beside.add('beta')
-    return all(old[k] == v for k, v in asdict(r).items() if k not in beside)
+    old, beside = flat_fields(from_dict(d)), SINCE if schema < 2 else set()
+    return all(old.get(k) == v for k, v in flat_fields(r).items()
+               if k not in beside)
 
 def recorded(e, size, seed, records)->dict: # {} if there is none
     "The record of a training; ValueError if it is of another one."
@@ -185,7 +188,7 @@ def recorded(e, size, seed, records)->dict: # {} if there is none
     p = Path(records)/r.dataset/r.method/f'{e.run_name(seed)}.json'
     if not p.exists(): return {}
     rec = read_record(p)
-    if not same_training(r, rec['recipe']):
+    if not same_training(r, rec['recipe'], rec['schema']):
         raise ValueError(f"{p} records another training than {e.name} at "
                          f"size {size}; give another --records")
     return rec
@@ -199,10 +202,11 @@ EVALUATIONS = { # to afd_evaluate
                   '--restarts', '3'), ('autoattack', '--eps', '0', '.3')],
     'first': [('table-a2', 'table-a2-scaled')], # of the first seed
     'named': [('table-a3', '--n', '100')]} # as many as in the paper
-SMOKE_EVALUATIONS = {'choice': [('pgd', '--steps', '5', '--split', 'valid')],
-         'every': [('pgd', '--steps', '5')],
-         'strength': [('pgd', '--eps', '0', '.3', '--steps', '5')],
-         'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
+SMOKE_EVALUATIONS = {
+    'choice': [('pgd', '--steps', '5', '--split', 'valid')],
+    'every': [('pgd', '--steps', '5')],
+    'strength': [('pgd', '--eps', '0', '.3', '--steps', '5')],
+    'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #de312373
 def autoattack_other_norms(
@@ -214,8 +218,9 @@ def autoattack_other_norms(
     return [('autoattack', '--norm', norm, '--eps', *eps) for norm, eps in
             (('linf', linf), ('l2', ('0', l2)), ('l1', ('0', l1)))]
 
-YARDSTICK = {'mnist': autoattack_other_norms(('.35', '.4'), '2', '10'), # of `attack_grid`
-             'cifar': autoattack_other_norms(('.047', '.062'), '.5', '12')}
+YARDSTICK = { # of `attack_grid`
+    'mnist': autoattack_other_norms(('.35', '.4'), '2', '10'),
+    'cifar': autoattack_other_norms(('.047', '.062'), '.5', '12')}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #71ca6b2c
 def is_selection_only(e)->bool: # e: an Experiment
@@ -394,7 +399,8 @@ def analysis_step(which, out, what, more)->Step:
     return Step(('afd_analyse', *which, '--out', str(out), *flags, *again,
                  *more), (out/f'{last}.csv').exists())
 
-def group_analyses(dataset, seeds, runs, records, n, more=())->list: # of Step
+def group_analyses(dataset, seeds, runs, records, n,
+                   more=())->list: # of Step
     "The commands that look at the networks of all methods."
     home, first = Path(records)/dataset, [
         f'{runs}/{dataset}/{m}/seed0' for m in METHODS]
@@ -405,7 +411,7 @@ def group_analyses(dataset, seeds, runs, records, n, more=())->list: # of Step
     if (f'{dataset}-afd', 0) in KEEP_EPOCHS:
         steps.append(analysis_step(first, out, 'over_training', more))
     if others: steps.append(analysis_step(others, out/'seeds',
-                                     ','.join(SEEDS_TOO), more))
+                                          ','.join(SEEDS_TOO), more))
     file = home/'transfer.csv'
     return steps + [Step(('afd_transfer', *first, '--n', str(n), '--out',
                           str(file), *more), file.exists())]
@@ -415,8 +421,9 @@ def fig_a6_analyses(runs, records, more=())->list: # of Step
     which = [f'{runs}/mnist/afd/{e.run_name(0)}' for e in
              find_experiments('mnist-strengths')]
     return [analysis_step([*which, f'{runs}/mnist/afd/seed0'],
-                     Path(records)/'mnist'/'analyses', 'training_strength',
-                     ('--eps', '.3', *more))] # theirs are four
+                          Path(records)/'mnist'/'analyses',
+                          'training_strength',
+                          ('--eps', '.3', *more))] # theirs are four
 
 # %% ../../nbs/5_results/01_experiments.ipynb #e93ea07a
 def whole_plan(names, size, seeds, *, runs, records, more=())->list:
@@ -428,8 +435,8 @@ def whole_plan(names, size, seeds, *, runs, records, more=())->list:
     if size == 'smoke': return steps
     groups = {d for d, where in GROUPS.values() if where == 'Table 1'}
     for name in names:
-        if name in groups: steps += group_analyses(name, seeds, runs, records,
-                                             N_TEST[size], more)
+        if name in groups: steps += group_analyses(
+            name, seeds, runs, records, N_TEST[size], more)
         if name == 'mnist-strengths':
             steps += fig_a6_analyses(runs, records, more)
     return steps

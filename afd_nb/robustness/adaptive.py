@@ -49,7 +49,7 @@ def targeted(
     restarts:int=1,  # independent starts for each target
     generator:torch.Generator=None, # draws the starts; or a `PerImage`
     eot:int=1,       # gradients averaged a step, for random models
-    fast:bool=True,  # climb on the folded twin of the model
+    fuse_bn:bool=True,  # climb on the folded twin of the model
 )->Tensor: # x_adv
     """PGD toward one class after another, each until it works.
 
@@ -72,10 +72,10 @@ def targeted(
     for t in order.T:
         for c in t[stands].unique():
             i = (stands & (t == c)).nonzero()[:, 0]
-            x_adv[i] = pgd(model, x[i], y[i], eps=select_rows(eps, i), norm=norm,
-                           steps=steps, restarts=restarts, eot=eot,
-                           loss=toward(c), early_stop=True, fast=fast,
-                           generator=generator)
+            x_adv[i] = pgd(model, x[i], y[i], eps=select_rows(eps, i),
+                           norm=norm, steps=steps, restarts=restarts,
+                           eot=eot, loss=toward(c), early_stop=True,
+                           fuse_bn=fuse_bn, generator=generator)
         stands &= answers(model, x_adv) == y
     return x_adv
 

@@ -109,7 +109,8 @@ def eps_flags(
     return [f"eps={eps:g} is above 1, so that any image is allowed: pixels "
             "lie in [0, 1], and 8 of 255 is eps=8/255"]
 
-TAKES_EPS_PER_IMAGE = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd', 'target-feature')
+TAKES_EPS_PER_IMAGE = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd',
+                       'target-feature')
 # take a radius an image
 
 @patch
@@ -122,7 +123,8 @@ def check_radius(self:Attack,
     if not (isinstance(eps, Tensor) and eps.ndim): return float(eps)
     if self.name not in TAKES_EPS_PER_IMAGE or self.library != 'afd_nb':
         raise ValueError(f"{self.name} takes one eps for all images; "
-                         f"{', '.join(TAKES_EPS_PER_IMAGE)} take one an image")
+                         f"{', '.join(TAKES_EPS_PER_IMAGE)} take one an "
+                         "image")
     return eps
 
 @patch
@@ -131,7 +133,7 @@ def run(
     model,        # images -> logits
     x:Tensor,     # images (b, c, h, w) in [0, 1]
     y:Tensor,     # labels (b,)
-    *, eps,       # radius in pixel units, >= 0; or (b,), see `TAKES_EPS_PER_IMAGE`
+    *, eps,       # in pixel units, >= 0; or (b,), see `TAKES_EPS_PER_IMAGE`
     early_stop:bool=False, # an image rests at the first point that fools
     checked:bool=False,    # `check_model` has been called
     whole:bool=False,      # `BATCH` is among its flags
@@ -158,7 +160,7 @@ def __call__(self:Attack,
     model,        # images -> logits
     x:Tensor,     # images (b, c, h, w) in [0, 1]
     y:Tensor,     # labels (b,)
-    *, eps,       # radius in pixel units, >= 0; or (b,), see `TAKES_EPS_PER_IMAGE`
+    *, eps,       # in pixel units, >= 0; or (b,), see `TAKES_EPS_PER_IMAGE`
 )->Tensor: # x_adv
     "`run`, the images alone; failures and flags become warnings."
     out = self.run(model, x, y, eps=eps)
@@ -187,7 +189,7 @@ def clip_to_ball(self:Attack,
     found:Tensor, # like x, from `minimal_adversarial`
     eps:float,    # radius in pixel units
 )->Tensor: # x_adv
-    "What `minimal_adversarial` gave, in the ball of radius eps and in the box."
+    "What `minimal_adversarial` gave, in the ball of eps and in the box."
     import foolbox
     if self.kind == 'one-step': x_adv = (x + eps*(found - x)).clamp(0, 1)
     else:
@@ -210,7 +212,8 @@ def guarded(self:Attack,
 @patch(as_prop=True)
 def target(self:Attack):
     "The class to be taken for, or one a label; None: any but the label."
-    known = (*OWN_ATTACKS, *LIBRARY_ATTACKS) if self.library != 'afd_nb' else OWN_ATTACKS
+    known = ((*OWN_ATTACKS, *LIBRARY_ATTACKS)
+             if self.library != 'afd_nb' else OWN_ATTACKS)
     aims = self.name in TARGETED and self.name in known
     return self.settings.get('target') if aims else None
 
@@ -252,8 +255,9 @@ def among(self:Attack,
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #13d4af56
 AUTOATTACK_PARTS = ('autoattack', 'apgd-ce', 'apgd-t', 'fab-t', 'square')
-LIBRARY_ATTACKS = ('fgsm', 'pgd-linf', 'pgd-l2', 'pgd-l1', 'mim', 'ddn', 'deepfool',
-         'deepfool-l2', 'cw', 'boundary', 'bb-l2', 'bb-linf', *AUTOATTACK_PARTS)
+LIBRARY_ATTACKS = ('fgsm', 'pgd-linf', 'pgd-l2', 'pgd-l1', 'mim', 'ddn',
+                   'deepfool', 'deepfool-l2', 'cw', 'boundary', 'bb-l2',
+                   'bb-linf', *AUTOATTACK_PARTS)
 
 OWN_ATTACKS = { # name: (function, defaults)
     'pgd': (pgd, dict(steps=40, early_stop=True)),
@@ -302,7 +306,8 @@ def attack_settings(
         return sorted(aa_settings(name) | (
             {'version'} if name == 'autoattack' else set()))
     if name == 'mim': cls, words = (
-        import_advertorch().MomentumIterativeAttack, SETTING_NAMES['advertorch'])
+        import_advertorch().MomentumIterativeAttack,
+        SETTING_NAMES['advertorch'])
     else:
         import foolbox
         cls = getattr(foolbox.attacks, [*FOOLBOX[name][2].values()][0])
@@ -317,7 +322,7 @@ def attack_settings(
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #0a94ae1c
 def attack(
-    name,          # of `attack_names()`, `OWN_ATTACKS` or `AUTOATTACK_VERSIONS`; a function
+    name, # `attack_names()`, `OWN_ATTACKS`, `AUTOATTACK_VERSIONS`, function
     *, norm:str=None, # None: the attack's own, else Linf
     seed:int=0,    # of every random number it draws
     **settings,    # of `attack_settings(name)`: steps, target, …
@@ -337,13 +342,14 @@ def attack(
     """
     check_int('seed', seed, -2**63, high=2**63 - 1)
     if not isinstance(name, str): return function_attack(name, norm, seed,
-                                                    settings)
+                                                         settings)
     if name in OWN_ATTACKS:
         f, defaults = OWN_ATTACKS[name]
         return function_attack(f, norm, seed, defaults | settings, name)
     if name in AUTOATTACK_VERSIONS:
         settings['version'], name = AUTOATTACK_VERSIONS[name], 'autoattack'
-    check_choice('attack', name, (*OWN_ATTACKS, *LIBRARY_ATTACKS, *AUTOATTACK_VERSIONS))
+    check_choice('attack', name, (*OWN_ATTACKS, *LIBRARY_ATTACKS,
+                                  *AUTOATTACK_VERSIONS))
     norm = norm or attack_norms(name)[0]
     check_choice(f'norm of {name}', norm, attack_norms(name))
     check_settings(name, settings)

@@ -67,7 +67,8 @@ def accuracy_upper_bounds(
     --------
     >>> x, y = torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 1])
     >>> x[1:] = 1.
-    >>> [round(c, 3) for c in accuracy_upper_bounds(x, y, [.4, .5])] # 2 of 3 at mid-grey
+    >>> bounds = accuracy_upper_bounds(x, y, [.4, .5])
+    >>> [round(c, 3) for c in bounds] # 2 of 3 at mid-grey
     [1.0, 0.667]
     """
     check_images(x); check_labels(y, len(x))
@@ -210,7 +211,8 @@ def evaluate(
     seen = seen or clean_pass(model, x, y, batch_size)
     for note in [*seen.flags, *eps_flags(epsilons[-1], a.norm)]:
         warnings.warn(note)
-    if a.library == 'afd_nb' and a.name not in OWN_ATTACK_NAMES: store = None
+    if a.library == 'afd_nb' and a.name not in OWN_ATTACK_NAMES:
+        store = None
     with frozen(model), seeded(a.seed), ExitStack() as stack:
         size = seen.batch_size
         about = dict(model=seen.mark, attack=a.name, norm=a.norm,
@@ -230,7 +232,8 @@ def evaluate(
         if w is None:
             w = new_progress(seen.right, x, a, epsilons, keep)
             s.save(w)
-        go = run_fixed_budget if a.kind == 'fixed-budget' else run_minimum_norm
+        go = (run_fixed_budget if a.kind == 'fixed-budget'
+              else run_minimum_norm)
         go(model, x, y, a, epsilons, size, envelope, w, s,
            progress or (lambda units: None), seen.whole)
     e = to_evaluation(x, y, a, epsilons, envelope, w, seen, order)
@@ -305,9 +308,11 @@ def to_evaluation(x, y, a, epsilons, envelope, w, seen, order)->Evaluation:
     robust = w.right[:, None] & stands
     aims = a.target is not None # then neither bound nor yardstick holds
     e = Evaluation(a.name, a.norm, epsilons, robust, [1.]*len(epsilons)
-                   if aims else accuracy_upper_bounds(x, y, epsilons, a.norm), settings,
-                   w.failed & robust, distinct_notes([*seen.flags, *eps_flags(
-                       epsilons[-1], a.norm), *w.notes]),
+                   if aims else accuracy_upper_bounds(x, y, epsilons,
+                                                      a.norm), settings,
+                   w.failed & robust, distinct_notes([
+                       *seen.flags, *eps_flags(epsilons[-1], a.norm),
+                       *w.notes]),
                    parts, w.by, seen.mark + f', toward {a.target}'*aims,
                    y.cpu().numpy(), order)
     for j, eps in enumerate(epsilons):
@@ -433,7 +438,7 @@ def too_weak(
     left:int,      # images that the attack leaves right
     lowest:int,    # those of them that no attack takes
     n:int,         # images
-    ceiling:float=1., # what no classifier can exceed, see `accuracy_upper_bound`
+    ceiling:float=1., # no classifier exceeds it, see `accuracy_upper_bound`
 )->bool:
     """Is an attack too weak for a claim that rests on it?
 

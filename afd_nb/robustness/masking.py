@@ -174,7 +174,8 @@ def by_autoattack(
         classes = logits_of(d.model, d.x[:1]).shape[1]
     if classes < 4:
         a = attack('autoattack', norm=d.norm, **d.autoattack)
-        if d.more['progress']: d.more['progress'](num_passes(a, d.n, [0, 1]))
+        if d.more['progress']:
+            d.more['progress'](num_passes(a, d.n, [0, 1]))
         return [d.row(k, None, f'its losses need 4 classes, here are '
                       f'{classes}') for k in names]
     e = d.run('autoattack', **d.autoattack)
@@ -311,9 +312,9 @@ def diagnose(
         model = connected(model, x)
         seen = clean_pass(model, x, y, batch_size)
         d = AttackRunner(model, x, y, eps=eps, norm=norm, steps=steps,
-                   autoattack=autoattack or {}, queries=queries, seed=seed,
-                   level=level, batch_size=seen.batch_size, store=store,
-                   progress=progress, seen=seen)
+                         autoattack=autoattack or {}, queries=queries,
+                         seed=seed, level=level, batch_size=seen.batch_size,
+                         store=store, progress=progress, seen=seen)
         rows = [row('random answers', RANDOM in seen.flags),
                 row('batch-dependent answers', BATCH in seen.flags)]
         for part in (by_gradient, by_eps, by_black_box, by_effort,

@@ -134,7 +134,8 @@ def save_record(
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent/f'.{path.stem}.lock', f'the record {path}',
                 wait=60):
-        if path.exists(): record = merge_records(read_record(path), record, path)
+        if path.exists():
+            record = merge_records(read_record(path), record, path)
         write_text(path, record_text(record))
     return path
 
@@ -155,7 +156,7 @@ def merge_records(
                               "recipe; choose another name")
     rows = merge_rows(old['evaluations'], renumber_measured(old, new))
     both = new | dict(evaluations=rows, measured=union_entries(old, new,
-                                                         'measured'),
+                                                               'measured'),
                       class_counts=union_entries(old, new, 'class_counts'))
     kept = {k: old[k] for k in ('diagnosis', 'diagnosed') if k in old}
     return both if 'diagnosis' in new else both | kept
@@ -215,7 +216,7 @@ def merge_rows(old:list, new:list)->list:
 
 # %% ../../nbs/2_robustness/10_records.ipynb #335ff540
 RECORD_KEYS = {'schema', 'recipe', 'shortened', 'best_epoch', 'seconds',
-         'device', 'versions', 'history', 'evaluations'}
+               'device', 'versions', 'history', 'evaluations'}
 ROW_KEYS = (ROW_ID - {'order'}) | {'right', 'ceiling'} # of either form
 SCHEMA2_KEYS = {'measured', 'class_counts'} # since schema 2, in the record
 SCHEMA2_ROW_KEYS = {'order', 'answers', 'measured'} # and in a row
@@ -235,7 +236,8 @@ def read_record(
                                            for r in rows)):
         raise ValueError(f"{path}: evaluations must be rows")
     for row in rows:
-        if lacks := (ROW_KEYS | SCHEMA2_ROW_KEYS if new else ROW_KEYS) - set(row):
+        if lacks := ((ROW_KEYS | SCHEMA2_ROW_KEYS if new else ROW_KEYS)
+                     - set(row)):
             raise ValueError(f"{path} lacks {', '.join(sorted(lacks))} in a "
                              "row")
         check_row(row, path)
@@ -317,7 +319,8 @@ def read_results(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/2_robustness/10_records.ipynb #738875d6
-YARDSTICK_KEYS = ['dataset', 'method', 'run', 'seed', 'split', 'order', 'norm']
+YARDSTICK_KEYS = ['dataset', 'method', 'run', 'seed', 'split', 'order',
+                  'norm']
 
 def yardstick(
     results:pd.DataFrame, # of `read_results`
@@ -335,8 +338,8 @@ def yardstick(
     [[0.75, 0.0, False], [0.25, 0.25, True]]
     """
     t = results.reset_index(drop=True)
-    least = pd.concat([lowest_of(t.loc[i]) for i in
-                       t.groupby(YARDSTICK_KEYS, sort=False).groups.values()])
+    least = pd.concat([lowest_of(t.loc[i]) for i in t.groupby(
+        YARDSTICK_KEYS, sort=False).groups.values()])
     t = t.join(least)
     t['gap'] = t.accuracy - t.lowest
     t['weak'] = [too_weak(round(r.accuracy*r.n), round(r.lowest*r.n), r.n,

@@ -125,8 +125,8 @@ class WholeBatch(nn.Module):
         "The network's own."
         return self.net.features
 
-PARTIAL_BATCH = ("{} asks about a part of the batch, where this model answers "
-          "otherwise: its accuracy may be too high")
+PARTIAL_BATCH = ("{} asks about a part of the batch, where this model "
+                 "answers otherwise: its accuracy may be too high")
 
 @contextmanager
 def default_dtype(
@@ -151,7 +151,7 @@ def run_guarded(
     whole:bool=False, # never leave out an image on the way
 )->Outcome: # NaN counts as failed
     "The library's answer, with random state and model put back."
-    if a.name.startswith('deepfool'): # it goes back twice, see `ForwardCache`
+    if a.name.startswith('deepfool'): # it goes back twice: `ForwardCache`
         model = getattr(model, '_orig_mod', model)
     early_stop = early_stop and not whole
     with frozen(model), seeded(a.seed):
@@ -166,7 +166,8 @@ def run_guarded(
             with default_dtype(x.dtype):
                 if early_stop and a.target is None and a.library in (
                         'foolbox', 'advertorch'):
-                    out = track_first_adversarial(a.f, net, x, y, eps, a.seed, a.norm)
+                    out = track_first_adversarial(a.f, net, x, y, eps,
+                                                  a.seed, a.norm)
                 else: out = bisect_failures(a.f, net, x, y, eps, a.seed)
     if whole and net.parted: out.notes.append(PARTIAL_BATCH.format(a.name))
     return checked_outcome(out, x)
@@ -199,9 +200,10 @@ def check_not_all_failed(
                            f"images: {'; '.join(notes)}")
 
 # %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #89916441
-SETTING_NAMES = {'foolbox': dict(step_size='abs_stepsize', rel_step='rel_stepsize'),
-         'advertorch': dict(steps='nb_iter', step_size='eps_iter',
-                            decay='decay_factor')}
+SETTING_NAMES = {
+    'foolbox': dict(step_size='abs_stepsize', rel_step='rel_stepsize'),
+    'advertorch': dict(steps='nb_iter', step_size='eps_iter',
+                       decay='decay_factor')}
 
 def to_our_settings(known, words)->set:
     "The library's names of settings as ours."
@@ -338,7 +340,8 @@ def pgd_chunked(fb, steps=5, target=None)->Callable: # Attack.f
             if k: one.at, one.random_start = out[left], True
             out[left] = one.run(fm, x[left], criterion(y[left], target),
                                 epsilon=eps)
-            if isinstance(model, FirstAdversarialTracker): left = model.rest()
+            if isinstance(model, FirstAdversarialTracker):
+                left = model.rest()
         return Outcome(out, y < 0)
     return f
 

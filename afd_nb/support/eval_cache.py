@@ -62,7 +62,8 @@ def fingerprint(
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #eeeebec7
 LIBRARIES = 'foolbox', 'advertorch', 'pyautoattack'
-OWN_ATTACK_NAMES = 'pgd', 'apgd', 'margin-pgd', 'targeted-pgd', 'target-feature'
+OWN_ATTACK_NAMES = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd',
+                    'target-feature')
 
 def library_versions()->dict: # name -> version
     "The attack libraries that are installed."
@@ -92,7 +93,7 @@ class EvalProgress:
     failed:np.ndarray # bool (n, eps): the attack could not handle it
     notes:list
     epsilons:list     # what the columns are
-    found:np.ndarray  # what `Attack.minimal_adversarial` gave (n, c, h, w), or empty
+    found:np.ndarray  # of `minimal_adversarial` (n, c, h, w), or empty
     kept:np.ndarray = field(default_factory=lambda: np.zeros(0, 'f4'))
                       # where it ended (eps, n, c, h, w), if asked for
 
@@ -102,8 +103,9 @@ def new_progress(right, x, a, epsilons, keep=False)->EvalProgress:
     kept = (np.repeat(x.cpu().numpy()[None], k, 0)
             if keep and a.kind == 'fixed-budget' else np.zeros(0, 'f4'))
     found = np.zeros(0 if a.kind == 'fixed-budget' else x.shape, 'f4')
-    return EvalProgress(right.copy(), np.full((n, k), -1, 'i1'), np.zeros((n, k), 'i1'),
-                np.zeros((n, k), bool), [], epsilons, found, kept)
+    return EvalProgress(right.copy(), np.full((n, k), -1, 'i1'),
+                        np.zeros((n, k), 'i1'), np.zeros((n, k), bool), [],
+                        epsilons, found, kept)
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #b3d651bd
 class EvalCache:
@@ -209,7 +211,7 @@ def clean_pass(
         right = torch.cat([predict(model, xb) == yb for xb, yb in zip(
             x.split(fits), y.split(fits))]).cpu().numpy()
         return CleanPass([*flags, *vacuous_notes(right, y)],
-                    fingerprint(model, x, y), right, fits, whole)
+                         fingerprint(model, x, y), right, fits, whole)
 
 def vacuous_notes(
     right:np.ndarray, # bool (n,): right when not attacked
@@ -243,8 +245,8 @@ def map_distributed(f, todo): # yields (batch, f of the batch)
         yield i, answer
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #858d81ba
-def run_fixed_budget(model, x, y, a, epsilons, size, envelope, w, s, progress,
-           whole=False):
+def run_fixed_budget(model, x, y, a, epsilons, size, envelope, w, s,
+                     progress, whole=False):
     "A fixed-budget attack: eps by eps, part by part, who still stands."
     for j, eps in enumerate(epsilons):
         alive = w.right & (not envelope or (w.by[:, :j] < 0).all(1))
@@ -262,7 +264,8 @@ def run_fixed_budget(model, x, y, a, epsilons, size, envelope, w, s, progress,
                         out.notes, moved)
             for turn in rank_batches(asked, size):
                 todo = [i for i in turn if (w.done[i, j] <= k).any()]
-                for i, (wrong, failed, notes, moved) in map_distributed(attacked, todo):
+                for i, (wrong, failed, notes, moved) in map_distributed(
+                        attacked, todo):
                     if moved is not None:
                         w.kept[j:, i[left[i]]] = moved[left[i]]
                     w.by[i[wrong & left[i]], j] = k
@@ -273,8 +276,8 @@ def run_fixed_budget(model, x, y, a, epsilons, size, envelope, w, s, progress,
                 progress(sum(map(len, turn))*part.cost)
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #b5a591ee
-def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s, progress,
-             whole=False):
+def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s,
+                     progress, whole=False):
     "A one-step or minimum-norm attack: once for all eps."
     asked = w.right | w.right.any() if whole else w.right
     progress(int((~asked).sum())*len(epsilons)*a.cost)
@@ -298,7 +301,8 @@ def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s, progress,
             if not left.any(): continue
             rows = left | whole
             k = i[rows]
-            z = predict(model, a.clip_to_ball(x[k], v[torch.from_numpy(rows)], eps))
+            z = predict(model, a.clip_to_ball(
+                x[k], v[torch.from_numpy(rows)], eps))
             wrong[rows, j] = a.fooled(z, y[k]).cpu().numpy() & left[rows]
         return found, failed, notes, wrong
     for turn in rank_batches(asked, size):

@@ -180,13 +180,15 @@ def no_tf32(
     "`allow_tf32` off; by torch's newer switches where those are in use."
     places = [getattr(backend, k, backend) for k in parts] or [backend]
     with ExitStack() as stack:
-        try: stack.enter_context(attribute_set(backend, 'allow_tf32', False))
+        try:
+            stack.enter_context(attribute_set(backend, 'allow_tf32', False))
         except RuntimeError: newer = True # it refuses to mix the two
         else: newer = any(getattr(p, 'fp32_precision', '') == 'tf32'
                           for p in places) # inherited from a global one
         if newer:
             for p in places:
-                stack.enter_context(attribute_set(p, 'fp32_precision', 'ieee'))
+                stack.enter_context(attribute_set(p, 'fp32_precision',
+                                                  'ieee'))
         yield
 
 # %% ../../nbs/appendix_a_support/06_freezing.ipynb #d1368411

@@ -19,8 +19,8 @@ from .random_numbers import seeded
 # %% ../../nbs/appendix_a_support/10_model_checks.ipynb #822e842a
 ONE_LOGIT = ("the model returns one logit an image, and a classifier has "
              "two or more: attack as_two_classes(model), of "
-             "afd_nb.support.model_checks, which is class 1 where the logit is above "
-             "0")
+             "afd_nb.support.model_checks, which is class 1 where the "
+             "logit is above 0")
 
 def two_or_more(
     z:Tensor, # logits (b, classes)

@@ -122,12 +122,12 @@ def _project_l1(v, x, eps, halvings=32):
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #15090541
 def _rand(like, generator, normal=False):
     return sample(torch.randn if normal else torch.rand, like.shape,
-                generator, device=like.device, dtype=like.dtype)
+                  generator, device=like.device, dtype=like.dtype)
 
 def _radius(like, generator):
     "Radii that make a random direction uniform in the ball."
     u = sample(torch.rand, (len(like),), generator, device=like.device,
-             dtype=like.dtype)
+               dtype=like.dtype)
     d = like[0].numel()
     return u.pow(1/d).reshape(-1, *[1]*(like.ndim - 1))
 
@@ -183,7 +183,8 @@ def box_diameter(
 
     Examples
     --------
-    >>> [box_diameter(torch.zeros(1, 1, 2, 2), k) for k in ('linf', 'l2', 'l1')]
+    >>> x = torch.zeros(1, 1, 2, 2)
+    >>> [box_diameter(x, k) for k in ('linf', 'l2', 'l1')]
     [1.0, 2.0, 4.0]
     """
     return x[0].numel()**(1/NORMS[norm].p)

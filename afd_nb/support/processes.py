@@ -78,7 +78,8 @@ def as_device(
 )->torch.device: # a device that exists on this machine
     "The device called `name`; ValueError if this machine lacks it."
     if name == 'auto':
-        if dist_info().size > 1: return accelerate_state().device # one a process
+        if dist_info().size > 1: # one a process
+            return accelerate_state().device
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try: device = torch.device(name)
     except RuntimeError:
@@ -89,7 +90,8 @@ def as_device(
     if (device.index or 0) >= there.get(device.type, 0):
         raise ValueError(f"device={name!r} is not on this machine; "
                          "use 'auto' or 'cpu'")
-    if dist_info().size > 1 and device.type != accelerate_state().device.type:
+    if (dist_info().size > 1
+            and device.type != accelerate_state().device.type):
         raise ValueError(f"device={name!r}: the processes were launched for "
                          f"{accelerate_state().device.type}; use 'auto'")
     return device

@@ -65,7 +65,8 @@ class AnalysisConfig:
     def each(self, f, what, **settings):
         "f on every model, with `method` as first column."
         from afd_nb.representations.features import for_each_model
-        return for_each_model(f, self.models, *self.images(what), **settings)
+        return for_each_model(f, self.models, *self.images(what),
+                              **settings)
     @property
     def attack(self): # settings that most analyses share
         return dict(attack='pgd', norm=self.norm, seed=self.seed,
@@ -222,11 +223,13 @@ def resolve_config(a): # Asked, names of analyses
     names = display_names(targets)
     eps = a.eps if a.eps is not None else common_value(
         [t.eps for t in targets], 'eps', '--eps')
-    norm = a.norm or (common_value([t.norm for t in targets], 'norms', '--norm')
+    norm = a.norm or (common_value([t.norm for t in targets], 'norms',
+                                   '--norm')
                       if any(t.norm for t in targets) else 'linf')
     asked = AnalysisConfig(
         {}, {k: t.run for k, t in zip(names, targets) if t.run},
-        *jobs[0][1:3], common_value([t.dataset for t in targets], 'data sets', ''),
+        *jobs[0][1:3],
+        common_value([t.dataset for t in targets], 'data sets', ''),
         check_number('--eps', eps, 0, above=True),
         check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n,
         a.every, a.layer, a.pool, targets[0].order, a.axis)

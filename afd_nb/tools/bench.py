@@ -149,7 +149,7 @@ def time_step(b)->dict:
     ours.model.train()
     net = create_model('resnet18-mnist', (1, 28, 28), 10).to(b.device)
     plain = NaiveAFD(net, Discriminator(64, 10).to(b.device),
-                            step_size=.01, **kw)
+                     step_size=.01, **kw)
     t = alternate(dict(ours=lambda: ours.step(x, y),
                        other=lambda: plain.step(x, y)), b.rounds, b.device)
     return entry('afd_step', *t.values(), 'a step of AFD, MNIST-width '
@@ -287,7 +287,8 @@ def python(code:str, env=None)->str: # what it prints
 def time_import(b)->list:
     "import and help, against importing torch."
     t = alternate({k: (lambda code=code: python(code)) for k, code in dict(
-        afd='import afd_nb', help="from afd_nb.tools.commands import afd_train\n"
+        afd='import afd_nb',
+        help="from afd_nb.tools.commands import afd_train\n"
         "try: afd_train(['--help'])\nexcept SystemExit: pass",
         torch='import torch').items()}, b.rounds)
     return [entry('import', t['afd'], t['torch'],

@@ -20,12 +20,15 @@ from .command_line import (Target, common_value, display_names,
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9ceca643
 def recipe_flags(
     parser:argparse.ArgumentParser, # gets a flag a field
+    of:type=None, # a dataclass: the settings of a method; None: `Recipe`
 ):
-    "A flag for every field of `Recipe`; none of them has a default."
+    "A flag for every field of a dataclass; none of them has a default."
     from fastcore.docments import docments
     from afd_nb.method.recipe import Recipe
-    said = docments(Recipe)
-    for f in dataclasses.fields(Recipe):
+    of = of or Recipe
+    said = docments(of)
+    for f in dataclasses.fields(of):
+        if f.type in (object, dict): continue # settings, modules
         kw = dict(default=argparse.SUPPRESS, help=said[f.name])
         if f.type is bool: kw['action'] = argparse.BooleanOptionalAction
         else: kw |= dict(type=f.type, metavar=f.type.__name__.upper())
@@ -33,20 +36,26 @@ def recipe_flags(
         parser.add_argument(f'--{f.name}', **kw)
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #2b862a70
+def recipe_fields(file)->dict: # under today's names
+    "The fields of a recipe in a JSON file, or in a record."
+    from afd_nb.method.recipe import from_json, upgrade
+    from afd_nb.support.files import read_text
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"there is no recipe file {file}")
+    try: d = json.loads(read_text(file))
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{file} is not JSON: {e}") from e
+    if isinstance(d, dict) and isinstance(d.get('recipe'), dict):
+        d = d['recipe'] # a record of results/
+    from_json(json.dumps(d), file)
+    return upgrade(d)
+
 def read_recipe(flags:dict, file=None):
     "A recipe from a JSON file or record, and flags; flags win."
-    from afd_nb.support.files import read_text
-    from afd_nb.method.recipe import Recipe, from_json
-    d = {}
-    if file:
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"there is no recipe file {file}")
-        try: d = json.loads(read_text(file))
-        except json.JSONDecodeError as e:
-            raise ValueError(f"{file} is not JSON: {e}") from e
-        if isinstance(d, dict) and isinstance(d.get('recipe'), dict):
-            d = d['recipe'] # a record of results/
-        from_json(json.dumps(d), file)
+    from afd_nb.method.recipe import Recipe
+    d = recipe_fields(file) if file else {}
+    if flags.get('method', d.get('method')) != d.get('method'):
+        d.pop('settings', None) # of another method
     return Recipe(**(d | flags))
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #d6a8ad3c
@@ -85,7 +94,8 @@ def afd_train(
     argv:list=None, # words of the command line; None: the program's own
 ):
     "Train by a recipe: a JSON file, flags, or both (flags win)."
-    p = argparse.ArgumentParser('afd_train', description=afd_train.__doc__)
+    p = argparse.ArgumentParser('afd_train', description=afd_train.__doc__,
+                                allow_abbrev=False)
     add = p.add_argument
     add('--out', help="the run's folder, new or empty (default: "
         'runs/DATASET-METHOD-seedN)')
@@ -100,14 +110,41 @@ def afd_train(
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
     import_flag(p)
     recipe_flags(p.add_argument_group('recipe'))
-    a = vars(p.parse_args(argv))
-    own = {k: a.pop(k) for k in
-           'out recipe resume keep root workers device modules'.split()}
     with plain_errors('afd_train'):
+        method, cls = asked_method(argv)
+        recipe_flags(p.add_argument_group(f'settings of {method}'), cls)
+        a, rest = p.parse_known_args(argv)
+        refuse_flags(rest, method, cls, p)
+        a = vars(a)
+        own = {k: a.pop(k) for k in 'out recipe resume keep root workers '
+               'device modules'.split()}
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
-        print_main(f"{run.path}: best epoch {best.epoch:.0f}, validation clean "
-            f"{best.valid_clean:.1%}, PGD {best.valid_robust:.1%}")
+        print_main(f"{run.path}: best epoch {best.epoch:.0f}, validation "
+                   f"clean {best.valid_clean:.1%}, "
+                   f"PGD {best.valid_robust:.1%}")
+
+# %% ../../nbs/appendix_b_tools/06_commands.ipynb #4d59af4b
+def asked_method(argv)->tuple: # its name, the class of its settings
+    "The method that flags or a recipe file ask for."
+    from afd_nb.method.recipe import get_method
+    p = argparse.ArgumentParser('afd_train', add_help=False,
+                                allow_abbrev=False)
+    for k in ('method', 'recipe'): p.add_argument(f'--{k}')
+    import_flag(p)
+    a, _ = p.parse_known_args(argv)
+    for name in a.modules: import_own(name)
+    d = recipe_fields(a.recipe) if a.recipe else {}
+    method = a.method or d.get('method', 'afd')
+    return method, get_method(method).Settings
+
+def refuse_flags(rest, method, cls, parser):
+    "Flags that nothing takes: which is near, or whose is it?"
+    from afd_nb.method.recipe import check_setting
+    for word in rest:
+        if word.startswith('--'): check_setting(
+            word[2:].partition('=')[0].removeprefix('no-'), method, cls)
+    if rest: parser.error(f"unrecognized arguments: {' '.join(rest)}")
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #47456cae
 def train_command(flags, *, out, recipe, resume, keep, root, workers,
@@ -115,9 +152,8 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
     "What `afd_train` does, after its flags are read."
     from afd_nb.support.files import read_text
     from afd_nb.method.data import load_data
-    from afd_nb.method.recipe import from_json
-    from afd_nb.method.training import fit, get_method
-    for name in modules: import_own(name)
+    from afd_nb.method.recipe import check_registered, from_json
+    from afd_nb.method.training import fit
     if resume:
         if flags or recipe or out:
             raise ValueError("--resume goes with no recipe flag and no "
@@ -129,7 +165,7 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
     else:
         r = read_recipe(flags, recipe)
         out = out or f'runs/{r.dataset}-{r.method}-seed{r.seed}'
-    get_method(r.method)
+    check_registered(r)
     data = load_data(r.dataset, root=root, n_train=r.n_train,
                      n_valid=r.n_valid, seed=r.seed, device=device,
                      image_size=r.image_size, workers=workers)
@@ -186,12 +222,14 @@ def evaluate_command(a): # table, notes
     check_choice('--split', a.split, ['test', 'valid'])
     if a.save and Path(a.save).exists():
         raise FileExistsError(f"--save {a.save} is there already")
-    jobs = [(*job, attack_plan(a, job[0])) for job in loaded_targets(a, a.split)]
-    total = sum(num_passes(one, len(y), epsilons) for _, _, y, _, plan in jobs
-                for one, epsilons in plan)
+    jobs = [(*job, attack_plan(a, job[0]))
+            for job in loaded_targets(a, a.split)]
+    total = sum(num_passes(one, len(y), epsilons)
+                for _, _, y, _, plan in jobs for one, epsilons in plan)
     tables, notes = [], unused_settings(a)
     with tqdm(total=total, unit='passes', unit_scale=True,
-              disable=not (sys.stderr.isatty() and dist_info().main)) as bar:
+              disable=not (sys.stderr.isatty()
+                           and dist_info().main)) as bar:
         for t, x, y, store, plan in jobs:
             done, seen = [], clean_pass(t.model, x, y, a.batch_size)
             for one, epsilons in plan:
@@ -293,7 +331,8 @@ def diagnose_command(a):
             raise ValueError(f"{t.name} says nothing of eps: give --eps")
     total = sum(diagnosis_passes(len(y), aa) for _, _, y, _ in jobs)
     with tqdm(total=total, unit='passes', unit_scale=True,
-              disable=not (sys.stderr.isatty() and dist_info().main)) as bar:
+              disable=not (sys.stderr.isatty()
+                           and dist_info().main)) as bar:
         for t, x, y, store in jobs:
             bar.set_description(t.name)
             d = diagnose(t.model, x, y, eps=a.eps or t.eps,
@@ -313,7 +352,8 @@ def diagnose_command(a):
                     bar.write(f'{t.name} against {jobs[0][0].name}:\n'
                               f'{against_text(compare_diagnoses(d, first))}'
                               '\n', file=sys.stdout)
-    if a.out and dist_info().main: write_text(a.out, pd.concat(tables).to_csv(index=False))
+    if a.out and dist_info().main:
+        write_text(a.out, pd.concat(tables).to_csv(index=False))
 
 def against_text(t)->str:
     "The checks that one of two networks shows more of; or that none does."

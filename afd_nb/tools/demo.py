@@ -32,7 +32,7 @@ from ..method.training import fit
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #574b5221
 EPSILONS = [0., .05, .1, .15, .2, .25, .3]
-OWN = dict(afd=dict(spectral=False)) # Da must be strong enough
+OWN = dict(afd=dict(spectral_norm=False)) # Da must be strong enough
 COSTS = dict(nt=1, at=1, trades=2, rm=2, afd=4) # passes beside the attack
 
 def demo_recipe(
@@ -111,7 +111,8 @@ def run_demo(
 def one_run(r:Recipe, out:Path, device, bar):
     "Train (or resume) one recipe of the demo and evaluate it."
     name = f"{r.method}-seed{r.seed}"
-    bar.set_description(f"{METHOD_STYLES[r.method]['label']}, seed {r.seed}")
+    bar.set_description(
+        f"{METHOD_STYLES[r.method]['label']}, seed {r.seed}")
     path = out/'runs'/name
     data = load_data('digits', seed=r.seed, device=device)
     cost = passes(r)
@@ -183,7 +184,7 @@ def write_demo_figures(runs:list, df, out:Path, device):
     eps = runs[0].recipe.eps
     models = {r.recipe.method: r.model for r in runs if r.recipe.seed == 0}
     maps = for_each_model(tsne, {m: models[m] for m in ('nt', 'afd')}, x, y,
-                   epsilons=[eps], steps=20)
+                          epsilons=[eps], steps=20)
     maps = maps[maps['map'] == 'joint']
     with figure_style():
         ax = plot_curves(pooled)
@@ -289,6 +290,7 @@ def demo_again(runs, seeds)->list: # of HTML
         html_lines(f'afd_demo --seeds {seeds} --epochs {r.epochs}'),
         html_text(', '.join([made['device'], *(f'{k} {v}' for k, v in
                   made['versions'].items())]) + '.', note=True),
-        *(html_details(f'The recipe of {METHOD_STYLES[v.recipe.method]["label"]}',
+        *(html_details('The recipe of '
+                       f'{METHOD_STYLES[v.recipe.method]["label"]}',
                        html_lines(to_json(v.recipe)))
           for v in runs if v.recipe.seed == 0)]

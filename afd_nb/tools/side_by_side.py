@@ -19,7 +19,7 @@ from ..support.tables import format_settings
 from ..support.plotting import METHOD_STYLES
 from ..support.statistics import wilson
 from ..results.experiments import has_evaluation, parse_evaluation
-from ..method.recipe import BETA, DEFAULTS, Recipe, from_dict
+from ..method.recipe import DEFAULTS, Recipe, flat_fields, from_dict
 from ..robustness.records import make_record, read_record, yardstick
 from ..support.tables import percent
 
@@ -60,16 +60,16 @@ def same_run(a:dict, b:dict)->bool:
     return about(a) == about(b)
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #d2da9dd9
-EXECUTION_FIELDS = 'fast', 'precision' # how a training ran, not what it was for
+EXECUTION_FIELDS = 'fuse_bn', 'precision' # how a training ran, not what for
 
 def kinds(records:list)->list: # of str, one each
     "What each run is, but for its seed: 'AFD', 'AFD game=hinge'."
-    recipes = [dataclasses.asdict(from_dict(r['recipe'])) for r in records]
+    recipes = [flat_fields(from_dict(r['recipe'])) for r in records]
     def kind(r):
         alike = [v for v in recipes if v['method'] == r['method']]
         usual = lambda k: mode([v[k] for v in alike])
-        odd = [f'{k}={r[k]}' for k in r if k not in ('seed', *EXECUTION_FIELDS)
-               and (k != 'beta' or r['method'] in BETA)
+        odd = [f'{k}={r[k]}' for k in r
+               if k not in ('seed', *EXECUTION_FIELDS)
                and r[k] != usual(k)]
         return ' '.join([method_label(dict(recipe=r)), *odd])
     return [kind(r) for r in recipes]
@@ -239,7 +239,7 @@ def paper_sentences(records:list)->list: # of sentences
             for k, v in text.items()]
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #ac348a62
-def evaluation_commands(rec:dict)->tuple: # flags of afd_evaluate, rows left over
+def evaluation_commands(rec:dict)->tuple: # afd_evaluate's flags, rows left
     "What to ask afd_evaluate for the rows of a record."
     r, rows = from_dict(rec['recipe']), all_rows([rec])
     rows = rows[rows.attack != 'worst case']
@@ -266,7 +266,8 @@ def rows_of_command(
     "What a question gives: attack, norm, settings, eps, n, split."
     return {(a.name, a.norm, json.dumps(dict(a.settings, seed=a.seed),
                                         sort_keys=True), float(e), m, split)
-            for a, epsilons, m, split in parse_evaluation(q, r, n) for e in epsilons}
+            for a, epsilons, m, split in parse_evaluation(q, r, n)
+            for e in epsilons}
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #5676fa7d
 def candidates(part, r:Recipe)->list: # of flags
