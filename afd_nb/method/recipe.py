@@ -65,8 +65,9 @@ def check_types(
 
 # %% ../../nbs/1_method/07_recipe.ipynb #de1def25
 REGISTRY = {}
-HOMES = {'afd': 'afd_nb.method.afd', **dict.fromkeys(
-    ('nt', 'at', 'trades', 'rm'), 'afd_nb.method.baselines')}
+HOMES = {'nt': 'baselines:NT', 'at': 'baselines:AT', # below afd_nb.method
+         'trades': 'baselines:TRADES', 'afd': 'afd:AFD',
+         'rm': 'baselines:RepresentationMatching'}
 
 def register_method(
     name:str, # for `Recipe.method`; one that is known is replaced
@@ -87,7 +88,10 @@ def get_method(
     "The method called `name`; the package's own are imported for it."
     known = {*REGISTRY, *HOMES}
     check_choice('method', name, known)
-    if name not in REGISTRY: importlib.import_module(HOMES[name])
+    if name not in REGISTRY:
+        module, _, cls = HOMES[name].partition(':')
+        module = importlib.import_module(f'afd_nb.method.{module}')
+        REGISTRY[name] = getattr(module, cls)
     return REGISTRY[name]
 
 def settings_class(
@@ -129,7 +133,7 @@ def registries(
     from afd_nb.method.networks import NETWORKS
     found = dict(network=(r.network, NETWORKS), attack=(r.attack, ATTACKS))
     s = r.settings
-    for f in fields(s) if isinstance(s, Settings) else ():
+    for f in fields(s) if dataclasses.is_dataclass(s) else ():
         if isinstance(f.metadata.get('among'), dict):
             found[f.name] = getattr(s, f.name), f.metadata['among']
     return found
@@ -169,7 +173,7 @@ def takes_settings(
         own = {k: kw.pop(k) for k in [*kw] if k not in names}
         if own:
             s = kw.get('settings') or {}
-            s = vars(s) if isinstance(s, Settings) else s
+            s = vars(s) if dataclasses.is_dataclass(s) else s
             kw['settings'] = {**s, **own}
         init(self, *args, **kw)
     cls.__init__ = __init__
@@ -232,7 +236,7 @@ CHOICES = dict(precision=('auto', 'float32', 'bfloat16'),
 def complete_settings(r):
     "The settings as the method's dataclass; a method not here: as they are."
     cls, s = settings_class(r.method), r.settings
-    if isinstance(s, Settings):
+    if dataclasses.is_dataclass(s):
         if type(s) is not cls:
             raise ValueError(f"settings={s} are not of the method "
                              f"{r.method!r}; settings=None gives its own")
