@@ -55,6 +55,7 @@ def upward(page, cells):
     for c in cells:
         if c.cell_type != 'code': continue
         code = c.source.startswith('#| export')
+        if HOME.get('afd_nb.testing') == page: continue # of no floor
         if not code and page.startswith(('appendix', '6_', 'reference')):
             continue
         odd |= {m for m in imported(c.source)
@@ -66,7 +67,7 @@ def test_floors_and_circles():
     done = subprocess.run([Path(sys.executable).parent/'lint-imports'],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert 'Contracts: 2 kept, 0 broken' in done.stdout
+    assert 'Contracts: 3 kept, 0 broken' in done.stdout
 
 
 @pytest.mark.parametrize('page', PAGES)

@@ -1,6 +1,7 @@
 "Networks of others: whatever `fit` accepts is read again, by every reader."
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from torch import nn
 from afd_nb.tools.analyses_command import afd_analyse
 from afd_nb.tools.commands import afd_evaluate
 from afd_nb.method.networks import NETWORKS
-from afd_nb.method.recipe import Recipe
+from afd_nb.method.baselines import NT
+from afd_nb.method.losses import GAMES, Game
+from afd_nb.method.recipe import REGISTRY, Recipe, Settings, setting
 from afd_nb.method.training import fit, load_run
 
 
@@ -54,6 +57,53 @@ def recipe(network, **more):
     return Recipe(dataset='digits', method='at', network=network, epochs=2,
                   n_train=256, n_valid=64, batch_size=64, steps=1,
                   valid_steps=1, **more)
+
+
+def test_a_network_that_is_not_here_says_what_to_import(tmp_path,
+                                                        monkeypatch):
+    with monkeypatch.context() as here:
+        here.setitem(NETWORKS, 'tied', Tied)
+        run = fit(recipe('tied'), out=tmp_path/'run', device='cpu',
+                  progress=False)
+    assert run.recipe.modules == dict(network=Tied.__module__)
+    with pytest.raises(ValueError, match=f'--import {Tied.__module__}'):
+        load_run(tmp_path/'run')
+    with pytest.raises(ValueError, match=f'--import {Tied.__module__}'):
+        fit(run.recipe, device='cpu', progress=False)
+
+
+@dataclass(frozen=True)
+class WaitsSettings(Settings):
+    waits:int = setting(1, least=0) # batches without a step
+
+
+class Waits(NT):
+    Settings = WaitsSettings
+
+
+def test_a_method_or_game_that_is_not_here_is_no_hindrance(tmp_path,
+                                                           monkeypatch,
+                                                           capsys):
+    "What it trained is a network of ours: evaluating it asks for nothing."
+    short = dict(dataset='digits', epochs=1, n_train=256, n_valid=64,
+                 batch_size=64, steps=1, valid_steps=1)
+    mine = Game(lambda c, p: (p - c).mean(), lambda p: -p.mean())
+    with monkeypatch.context() as here:
+        here.setitem(REGISTRY, 'waits', Waits)
+        here.setitem(GAMES, 'mine', mine)
+        for kw in (dict(method='waits', waits=3),
+                   dict(method='afd', game='mine')):
+            r = Recipe(**short, **kw)
+            fit(r, out=tmp_path/r.method, device='cpu', progress=False)
+    for kind in ('waits', 'afd'):
+        run = load_run(tmp_path/kind)
+        assert [*run.recipe.modules.values()] == [__name__]
+        afd_evaluate(f'{tmp_path/kind} --n 9 --steps 1'.split())
+        with pytest.raises(ValueError, match=f'--import {__name__}'):
+            fit(run.recipe, out=tmp_path/kind, resume=True, device='cpu',
+                progress=False)
+    assert run.recipe.settings.game == 'mine'
+    assert load_run(tmp_path/'waits').recipe.settings == dict(waits=3)
 
 
 @pytest.mark.parametrize('name', ['computes', 'tied'])

@@ -1019,19 +1019,24 @@ FIELDS = { # a field, and values that are none
     'eps': [-.1, NAN, INF, '1', True], 'steps': [-1, 2.5, '3', True],
     'step_size': [0, -1, NAN, INF, '1'], 'epochs': [0, 1.5, '2', True],
     'batch_size': [0, -1, 1.5, None, '2'], 'seed': [1.5, None, '0', True],
-    'depth': [-1, 1.5, None], 'penalty': [-1, NAN, None],
+    'depth': [-1, 1.5, None], 'gp_weight': [-1, NAN, None],
     'da_steps': [0, 1.5], 'beta': [-1, NAN, INF, 'x'],
-    'momentum': [-.1, NAN, INF], 'gamma': [-1, NAN], 'average': [-1, 1, NAN],
+    'momentum': [-.1, NAN, INF], 'gamma': [-1, NAN], 'ema_decay': [-1, 1, NAN],
     'lr_embedding': [-1, NAN, INF, 'x', None], 'weight_decay': [-1, NAN],
+    'lr': [-1, NAN, None], 'wd_embedding': [-1, NAN, 'x'],
+    'attack_objective': ['both', None], 'da_init': ['zeros', None],
+    'joint_batch': [None, 1], 'on_failure': ['cry', None],
     'n_train': [0, -1, 1.5], 'n_valid': [0, 'x'], 'image_size': [0, 1.5],
     'milestones': [(1.5,), ('1',), 3, 'ab'], 'augment': [1, 'yes'],
-    'projection': [None, 1], 'fast': [2, None], 'valid_steps': [0, None]}
+    'projection': [None, 1], 'fuse_bn': [2, None], 'valid_steps': [0, None]}
 
 
 @given(st.data(), st.sampled_from([*FIELDS]))
 def test_recipes_refuse_bad_fields(draw, field):
     bad = draw.draw(st.sampled_from(FIELDS[field]))
-    refused(lambda: Recipe(**{field: bad}), field)
+    of = {} if field == 'method' else dict(method={
+        'beta': 'trades', 'attack_objective': 'rm'}.get(field, 'afd'))
+    refused(lambda: Recipe(**of, **{field: bad}), field)
 
 
 @given(st.sampled_from(['digits', 'mnist', 'cifar10', 'folder']),

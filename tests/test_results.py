@@ -1,4 +1,6 @@
 "Every record is whole, and what the README claims of MNIST is in them."
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ from afd_nb.robustness.records import (over_seeds, read_record,
                                        read_results, yardstick)
 
 ROOT = Path(__file__).resolve().parent.parent
+OLD = ('74d8891b101f1d4526135b6416cbfa4b'
+       'bac5e50cb57178734e5c7106415a768d')
 RECORDS = sorted([*(ROOT/'results').glob('*/*/seed*.json'),
                   *(ROOT/'results'/'old').glob('*/*/*.json')])
 
@@ -38,6 +42,24 @@ def test_new_records_name_images_and_machine(path):
             c[k] == row[k] for k in ('split', 'order', 'n'))]
         assert sum(counts) == row['n']
         assert all(k <= of for k, of in zip(row['by_class'], counts))
+
+
+def numbers(path):
+    "A hash of all that a record says, but how its recipe is written."
+    rec = json.loads(path.read_text())
+    said = {k: v for k, v in rec.items() if k not in ('recipe', 'checksum')}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()
+                          ).hexdigest()
+
+
+def test_older_records_say_what_they_said_when_they_were_written():
+    "Recipes were rewritten once, when methods came to own their settings."
+    old = [(p.relative_to(ROOT).as_posix(), numbers(p)) for p in sorted(
+        (ROOT/'results'/'old').glob('*/*/*.json'))]
+    assert hashlib.sha256(json.dumps(old).encode()).hexdigest() == OLD
+    for p in RECORDS:
+        r = read_record(p)['recipe']
+        assert 'settings' in r and not {'game', 'beta', 'fast'} & r.keys()
 
 
 def test_yardstick_of_older_records():

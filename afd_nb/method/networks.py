@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..support.checks import check_choice
+from ..support.checks import check_choice, missing_name
 from ..support.files import checksum, write_bytes
 from ..support.processes import dist_info, mean_over
 from ..support.random_numbers import seeded
@@ -350,8 +350,7 @@ def model_from_checkpoint(
     network = about['spec'].get('network')
     home = about.get('recipe', {}).get('modules', {}).get('network')
     if network not in NETWORKS and home: raise ValueError(
-        f"{path}: network={network!r} is registered by the module {home}: "
-        f"import it first, or give --import {home}")
+        f"{path}: {missing_name('network', network, home)}")
     if network in OWN_NETWORKS:
         with torch.device('meta'): # takes no memory, whatever it claims
             check_state_shapes(make().state_dict(), state, path)

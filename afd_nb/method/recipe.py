@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'REGISTRY', 'HOMES', 'RENAMED', 'FLAT', 'setting', 'Settings', 'register_method', 'get_method',
-           'settings_class', 'module_of', 'registered', 'registries', 'check_registered', 'missing', 'takes_settings',
-           'Recipe', 'upgrade', 'flat_fields', 'to_json', 'from_json', 'from_dict']
+           'settings_class', 'module_of', 'registered', 'registries', 'check_registered', 'takes_settings', 'Recipe',
+           'upgrade', 'flat_fields', 'to_json', 'from_json', 'from_dict']
 
 # %% ../../nbs/1_method/07_recipe.ipynb #12a87b57
 import dataclasses, difflib, functools, importlib, json
 from dataclasses import dataclass, field, fields
 
-from ..support.checks import check_choice, check_int, check_number
+from ..support.checks import (check_choice, check_int, check_number,
+                                   missing_name)
 
 # %% ../../nbs/1_method/07_recipe.ipynb #1c872bf5
 DEFAULTS = {
@@ -147,19 +148,7 @@ def check_registered(
         if name in registry: continue
         home = r.modules.get(kind)
         if home is None: check_choice(kind, name, registry)
-        raise ValueError(missing(kind, name, home))
-
-def missing(
-    kind:str, # 'method', 'network', …
-    name:str, # as the recipe has it
-    home:str, # the module that registered it
-)->str:
-    "What to do about a name that is not here."
-    if home == '__main__': return (
-        f"{kind}={name!r} was registered in a script or notebook: run it "
-        "first, or move it into a module and give --import MODULE")
-    return (f"{kind}={name!r} is registered by the module {home}: import it "
-            f"first, or give --import {home}")
+        raise ValueError(missing_name(kind, name, home))
 
 # %% ../../nbs/1_method/07_recipe.ipynb #64c7b6d3
 def takes_settings(
