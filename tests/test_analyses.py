@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PEAK = '''
 import json, resource, sys, torch
 from torch import nn
-import afd_nb.analyses.{module} as m
+import afd_nb.representations.{home} as m
 class Wide(nn.Module):
     def __init__(self):
         super().__init__()
@@ -51,10 +51,16 @@ CALLS = dict(
     bound="bound(Wide(), x, y, eps=.1, attack='fgsm', steps=3)")
 
 
+HOMES = dict(sensitivity='feature_sensitivity', gradients='input_gradients',
+             dimensions='dimensionality', angles='perturbation_angles',
+             discriminator_curves='discriminator_probe',
+             bound='robust_error_bound')
+
+
 @cache
 def peak(module, n):
     "Peak memory in bytes of one analysis of n images, in a new process."
-    code = PEAK.format(module=module, call=CALLS[module])
+    code = PEAK.format(home=HOMES[module], call=CALLS[module])
     done = subprocess.run([sys.executable, '-c', code, str(n)],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from afd_nb.support import files
-from afd_nb.method import pgd as attacks
+from afd_nb.method import more_attacks, pgd as attacks
+from afd_nb.support import model_checks, norms
 from afd_nb.robustness import adaptive, attack_zoo as zoo
 from afd_nb.robustness.attack_zoo import attack
 from afd_nb.support.model_checks import as_two_classes
@@ -276,7 +277,7 @@ class MonteCarlo(Net):
 
 def test_dropout_that_the_class_leaves_on_stays_on():
     e = evaluate(net(MonteCarlo), X, Y, epsilons=[0, .1], steps=1)
-    assert zoo.RANDOM in e.notes
+    assert model_checks.RANDOM in e.notes
 
 
 # ---- where autograd is off, or images are part of a graph
@@ -343,12 +344,12 @@ def test_an_attack_itself_in_any_mode(name):
 
 
 @pytest.mark.parametrize('f', [
-    attacks.fgsm, attacks.pgd, attacks.mim, attacks.apgd, adaptive.targeted,
+    attacks.fgsm, attacks.pgd, more_attacks.mim, more_attacks.apgd, adaptive.targeted,
     adaptive.target_feature_attack])
 def test_our_functions_in_any_mode(f):
     kw = dict(eps=.25) | ({} if f is attacks.fgsm else dict(steps=3))
     def run(x, y, m=None):
-        if f in (attacks.fgsm, attacks.mim): return f(m or net(), x, y, **kw)
+        if f in (attacks.fgsm, more_attacks.mim): return f(m or net(), x, y, **kw)
         return f(m or net(), x, y, generator=generator(0), **kw)
     want = run(X, Y)
     with torch.no_grad(): assert run(X, Y).equal(want)
@@ -631,21 +632,21 @@ def test_a_target_moves_images_to_it():
         assert (said == 2).float().mean() > .5, name
 
 
-@pytest.mark.parametrize('f', [attacks.pgd, attacks.apgd, attacks.mim,
+@pytest.mark.parametrize('f', [attacks.pgd, more_attacks.apgd, more_attacks.mim,
                                attacks.fgsm])
 @pytest.mark.parametrize('norm', ['linf', 'l2', 'l1'])
 def test_a_radius_an_image(f, norm):
     kw = dict(norm=norm) | ({} if f is attacks.fgsm else dict(steps=4))
     own = torch.linspace(0, EPS[norm], len(X))
     v = f(net(), X, Y, eps=own, **kw)
-    far = attacks.flat_norm(v - X, attacks.NORMS[norm].p).flatten()
+    far = norms.flat_norm(v - X, attacks.NORMS[norm].p).flatten()
     assert (far <= own + 1e-5).all() and far[-1] > .5*own[-1]
     assert v[0].equal(X[0])
     one = f(net(), X, Y, eps=torch.full((len(X),), EPS[norm]/2),
-            **kw | ({} if f in (attacks.mim, attacks.fgsm) else dict(
+            **kw | ({} if f in (more_attacks.mim, attacks.fgsm) else dict(
                 generator=attacks.PerImage(0))))
     same = f(net(), X, Y, eps=EPS[norm]/2,
-             **kw | ({} if f in (attacks.mim, attacks.fgsm) else dict(
+             **kw | ({} if f in (more_attacks.mim, attacks.fgsm) else dict(
                  generator=attacks.PerImage(0))))
     assert torch.allclose(one, same, atol=1e-5)
 
@@ -674,6 +675,6 @@ def test_a_random_model_has_attacks_by_name():
                        ('apgd', dict(steps=4, eot=3))):
         e = evaluate(net(Random), X, Y, attack=name, epsilons=[0, .25],
                      **more)
-        assert zoo.RANDOM in e.notes and 'autoattack-rand' in zoo.RANDOM
+        assert model_checks.RANDOM in e.notes and 'autoattack-rand' in model_checks.RANDOM
         assert e.accuracy[.25] < e.accuracy[0]
     assert attack('autoattack-rand').settings['version'] == 'rand'

@@ -550,7 +550,7 @@ def test_any_number_of_workers(tmp_path, tally):
 
 
 def test_any_order_of_runs(tally):
-    recipes = [dataclasses.replace(TINY, method=m) for m in
+    recipes = [dataclasses.replace(TINY, method=m, settings=None) for m in
                ('afd', 'nt', 'trades', 'at')]
     def bits(r): return to_plain(dict(fit(r, device='cpu')
                                       .model.state_dict()))

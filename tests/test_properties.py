@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from afd_nb.method import data, pgd as attacks
+from afd_nb.method import data, more_attacks, pgd as attacks
 from afd_nb.robustness import attack_zoo as zoo, evaluation
 from afd_nb.representations import (
     dimensionality as dimensions, discriminator_probe as
@@ -224,8 +224,8 @@ def ball_holds(x_adv, x, eps, norm, dtype=torch.float32):
 
 # ---- the attacks of this project
 
-OWN = dict(fgsm=attacks.fgsm, pgd=attacks.pgd, mim=attacks.mim,
-           apgd=attacks.apgd)
+OWN = dict(fgsm=attacks.fgsm, pgd=attacks.pgd, mim=more_attacks.mim,
+           apgd=more_attacks.apgd)
 
 
 @st.composite
@@ -939,7 +939,7 @@ def test_random_signs(c, eps, seed):
 @given(st.sampled_from(['linf', 'l2', 'l1']), st.sampled_from([0, -1, NAN]))
 def test_radii_of_plans(norm, bad):
     full = dict(linf=.1, l2=.2, l1=.3)
-    for f in (over_training.attacks_at, angles.angle_attacks):
+    for f in (zoo.attacks_at, angles.angle_attacks):
         f('mnist', radii=full)
         refused(lambda: f('mnist', radii=full | {norm: bad}), 'eps')
         refused(lambda: f('mnist', radii={

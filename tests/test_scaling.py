@@ -19,7 +19,7 @@ SHORT = dict(batch_size=64, n_train=512, n_valid=101, epochs=2, steps=3,
 # the penalty divides by a gradient's norm: after a few steps rounding is seen
 RECIPES = {
     'afd': dict(method='afd'),
-    'wgan': dict(method='afd', game='wgan', penalty=1., da_steps=2,
+    'wgan': dict(method='afd', game='wgan', gp_weight=1., da_steps=2,
                  normalize_features=True, joint_batch=False, n_train=192),
     'augmented': dict(method='afd', augment=True, ema_decay=.9),
     'plain': dict(method='afd', fuse_bn=False, attack='apgd-ce', norm='l2',

@@ -4,15 +4,12 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'REGISTRY', 'HOMES', 'RENAMED', 'FLAT', 'setting', 'Settings', 'register_method', 'get_method',
-           'settings_class', 'module_of', 'registered', 'registries', 'check_registered', 'takes_settings', 'Recipe',
-           'upgrade', 'flat_fields', 'to_json', 'from_json', 'from_dict']
+           'settings_class', 'module_of', 'registered', 'registries', 'check_registered', 'takes_settings', 'noted',
+           'Recipe', 'upgrade', 'flat_fields', 'to_json', 'from_json', 'from_dict']
 
 # %% ../../nbs/1_method/07_recipe.ipynb #12a87b57
 import dataclasses, difflib, functools, importlib, json
 from dataclasses import dataclass, field, fields
-
-from ..support.checks import (check_choice, check_int, check_number,
-                                   missing_name)
 
 # %% ../../nbs/1_method/07_recipe.ipynb #1c872bf5
 DEFAULTS = {
@@ -40,6 +37,7 @@ def setting(
 class Settings:
     "What a method needs beside a recipe; subclass it beside the method."
     def __post_init__(self):
+        from afd_nb.support.checks import check_choice, check_number
         check_types(self)
         for f in fields(self):
             v, least = getattr(self, f.name), f.metadata.get('least')
@@ -87,6 +85,7 @@ def get_method(
     name:str, # 'nt', 'at', 'trades', 'rm', 'afd', or one of your own
 )->type: # the class; ValueError if there is none
     "The method called `name`; the package's own are imported for it."
+    from afd_nb.support.checks import check_choice
     known = {*REGISTRY, *HOMES}
     check_choice('method', name, known)
     if name not in REGISTRY:
@@ -120,6 +119,7 @@ def registered(
     registry:dict, # name -> thing
 ):
     "Refuse a name that is unknown here, unless its module is noted."
+    from afd_nb.support.checks import check_choice
     if name not in [*registry]:
         if kind not in r.modules: check_choice(kind, name, registry)
         return
@@ -143,6 +143,7 @@ def check_registered(
     r, # a `Recipe` that is to be trained
 ):
     "Refuse a training whose method, network, … is not here: ValueError."
+    from afd_nb.support.checks import check_choice, missing_name
     known = dict(method=(r.method, {**HOMES, **REGISTRY}), **registries(r))
     for kind, (name, registry) in known.items():
         if name in registry: continue
@@ -167,6 +168,10 @@ def takes_settings(
         init(self, *args, **kw)
     cls.__init__ = __init__
     return cls
+
+def noted(): # a field of no weight
+    "A dict that does not count when recipes are compared."
+    return field(default_factory=dict, compare=False)
 
 @takes_settings
 @dataclass(frozen=True)
@@ -210,20 +215,20 @@ class Recipe:
     valid_steps:int = 20   # PGD steps of the validation each epoch
     on_failure:str = 'warn' # what looks like failure: warn, or stop
     seed:int = 0           # weights, order, held-out images, attack
-    modules:dict = field(default_factory=dict, compare=False)
-                           # kind -> module that registered its name
+    modules:dict = noted() # kind -> module that registered its name
 
     def __post_init__(self): complete(self)
 
 # %% ../../nbs/1_method/07_recipe.ipynb #7db356b6
-POSITIVE = 'n_train n_valid image_size epochs batch_size valid_steps'.split()
+POSITIVE = ('n_train', 'n_valid', 'image_size', 'epochs', 'batch_size',
+            'valid_steps')
 AT_LEAST_0 = 'eps steps lr momentum weight_decay gamma'.split()
 CHOICES = dict(precision=('auto', 'float32', 'bfloat16'),
                on_failure=('warn', 'stop'),
                schedule=('step', 'cosine', 'constant'))
 
 def complete_settings(r):
-    "The settings as the method's dataclass; a method not here: as they are."
+    "The settings as the method's dataclass; else as they are."
     cls, s = settings_class(r.method), r.settings
     if dataclasses.is_dataclass(s):
         if type(s) is not cls:
@@ -250,12 +255,15 @@ def check_setting(
     said = f'; it is of {", ".join(whose)}' if whose else (
         f'; did you mean {near[0]}?' if near else '')
     raise ValueError(f"{k} is no field of a recipe and no setting of "
-                     f"{method}, which has {', '.join(own) or 'none'}{said}")
+                     f"{method}, which has {', '.join(own) or 'none'}"
+                     + said)
 
 # %% ../../nbs/1_method/07_recipe.ipynb #0b8b44f9
 def complete(r:Recipe):
     "Fill in what is None, then refuse what makes no sense."
     from afd_nb.method.data import DATASETS
+    from afd_nb.support.checks import (check_choice, check_int,
+                                       check_number)
     from afd_nb.support.norms import NORMS
     setv = lambda k, v: object.__setattr__(r, k, v)
     check_choice('dataset', r.dataset, DATASETS)

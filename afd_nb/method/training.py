@@ -42,7 +42,8 @@ from .networks import (Classifier, NORMALISATION,
                                     model_from_checkpoint, read_weights,
                                     save_model)
 from .recipe import (Recipe, Settings, check_registered,
-                                  flat_fields, from_json, get_method, to_json)
+                                  flat_fields, from_json, get_method,
+                                  to_json)
 from ..support.training_monitor import (TrainingFailure,
                                              TrainingWarning, failure_log,
                                              new_failures)

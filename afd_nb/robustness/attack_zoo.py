@@ -334,6 +334,7 @@ def attack(
     >>> a = attack('deepfool', steps=20)
     >>> a.norm, a.kind, a.library
     ('linf', 'minimum-norm', 'foolbox')
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), .5), torch.tensor([0])
     >>> x_adv = attack('fgsm')(model, x, y, eps=.1)

@@ -145,5 +145,5 @@ def missing_name(
     if home == '__main__': return (
         f"{kind}={name!r} was registered in a script or notebook: run it "
         "first, or move it into a module and give --import MODULE")
-    return (f"{kind}={name!r} is registered by the module {home}: import it "
-            f"first, or give --import {home}")
+    return (f"{kind}={name!r} is registered by the module {home}: import "
+            f"it first, or give --import {home}")

@@ -148,12 +148,13 @@ def do_bound(a):
 def do_over_training(a):
     import pandas as pd
     from afd_nb.results import robustness_over_training as m
+    from afd_nb.robustness.attack_zoo import attacks_at
     x, y = a.images('over_training')
     tables = []
     for k, run in a.runs.items():
         models = {e: f.model for e, f in a.epochs(run).items()}
         t = m.over_training(models, x, y, batch_size=a.batch_size,
-            attacks=m.attacks_at(a.kind, a.radii))
+            attacks=attacks_at(a.kind, a.radii))
         tables.append(t.assign(method=k)[['method', *t]])
     t = pd.concat(tables, ignore_index=True)
     end = t[(t.epoch == t.epoch.max()) & (t.eps > 0)]

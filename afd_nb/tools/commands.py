@@ -9,8 +9,6 @@ __all__ = ['recipe_flags', 'afd_demo', 'afd_train', 'afd_evaluate', 'afd_diagnos
 import argparse, dataclasses, json, shlex, sys
 from pathlib import Path
 
-from ..results.experiments import attack_plan, unused_settings
-from ..robustness.attack_zoo import attack_grid
 from ..support.tables import format_settings
 from .command_line import (Target, common_value, display_names,
                                        import_flag, import_own,
@@ -207,13 +205,15 @@ def afd_evaluate(
                       'on: what was done is kept, but for functions '
                       'without --store.'):
         table, notes = evaluate_command(a)
-        print_main(table.to_string(index=False), *notes)
+        print_main(table.to_string(index=False), *notes,
+                   *where_recorded(a))
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9666d3d2
 def evaluate_command(a): # table, notes
     "What `afd_evaluate` does, after its flags are read."
     import pandas as pd
     from tqdm.auto import tqdm
+    from afd_nb.results.experiments import attack_plan, unused_settings
     from afd_nb.support.checks import check_choice
     from afd_nb.support.processes import dist_info
     from afd_nb.robustness.evaluation import (evaluate, num_passes, tidy,
@@ -278,6 +278,10 @@ def keep_record(a, t:Target, done, **more):
     if a.record: on_main(lambda: save_record(
         make_record(t.run, done, **more), a.record, t.name))
 
+def where_recorded(a)->list: # of str
+    "Where records went, in words; nothing if none was asked for."
+    return [f'Records: {a.record}'] if a.record else []
+
 def beside_record(a, t:Target, table): # a DataFrame like `table`
     "The yardstick of all that is on record about these images."
     from afd_nb.robustness.records import read_results, yardstick
@@ -312,6 +316,7 @@ def afd_diagnose(
                       'on: what was done is kept, but for functions '
                       'without --store.'):
         diagnose_command(a)
+        for said in where_recorded(a): print_main(said)
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9e313a3a
 def diagnose_command(a):
@@ -386,7 +391,8 @@ def afd_transfer(
 def transfer_command(a):
     "What `afd_transfer` does, after its flags are read."
     import pandas as pd
-    from afd_nb.robustness.attack_zoo import attack, paper_attacks
+    from afd_nb.robustness.attack_zoo import (attack, attack_grid,
+                                              paper_attacks)
     from afd_nb.support.checks import check_choice
     from afd_nb.support.files import write_text
     from afd_nb.support.processes import on_main

@@ -99,6 +99,7 @@ def experiment_command(
         elif a.root: more += ['--root', a.root]
         if not a.dry_run: check_records([name], a.size, a.seeds,
                                         runs=a.runs, records=records)
+        print_main(f'Records: {records}')
         make = lambda: whole_plan([name], a.size, a.seeds, runs=a.runs,
                                   records=records, more=more)
         for k, s in enumerate(make()):
