@@ -316,7 +316,8 @@ def upgrade(
     keep = {k: v for k, v in own.items() if v is not None
             and (k in names or not whole)}
     for k in ('wd_embedding', 'wd_discriminator'): # as the others': None
-        if whole and keep.get(k) == d['weight_decay']: keep.pop(k, None)
+        if whole and keep.get(k) == d.get('weight_decay', 1e-4):
+            keep.pop(k, None)
     return d | dict(settings=keep)
 
 def flat_fields(
