@@ -55,17 +55,12 @@ def title(page: str) -> tuple:
 
 
 def table(pages: list) -> str:
-    "A table a folder: number, page, what it says of itself."
-    out = [TABLE]
+    "A row a folder: what it is called, and its pages by their titles."
+    out = [TABLE, '| folder | pages, in reading order |', '|---|---|']
     for folder, inside in folders(pages).items():
-        if not folder: continue
-        out += [f'**{section(folder)}**\n', '| | | |', '|---|---|---|']
-        for p in inside:
-            number = Path(p).name.partition('_')[0]
-            head, said = title(p)
-            out.append(f'| {number} | [{head}]({p}) | {said} |')
-        out.append('')
-    return '\n'.join(out).rstrip()
+        if folder: out.append(f'| {section(folder)} | ' + ' · '.join(
+            f'[{title(p)[0]}]({p})' for p in inside) + ' |')
+    return '\n'.join(out)
 
 
 def onward(page: str, after: str) -> str:

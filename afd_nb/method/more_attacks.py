@@ -36,7 +36,7 @@ def mim(
     step_size:float=None, # > 0; None: 2.5*eps/steps
     decay:float=1.,       # mu, how much of the old momentum stays
     loss=cross_entropy,   # of `LOSSES`, or (logits, y) -> (b,)
-    fuse_bn:bool=True,       # climb on the folded twin of the model
+    fuse_bn:bool=True,       # attack the fused network
 )->Tensor: # x_adv
     """Momentum iterative method (Dong et al. 2018); Table A2.
 
@@ -249,7 +249,7 @@ def apgd(
     early_stop:bool=False, # leave fooled images alone
     eot:int=1,       # gradients averaged a step, for random models
     target=None,     # the class to be taken for, or (b,); None: any but y
-    fuse_bn:bool=True,  # climb on the folded twin of the model
+    fuse_bn:bool=True,  # attack the fused network
 )->Tensor: # x_adv, the point of highest loss of each image
     """Auto-PGD (Croce & Hein 2020, Algorithm 1; in L1: 2021).
 

@@ -276,17 +276,17 @@ def check_finite_loss(
     return x_adv
 
 # %% ../../nbs/1_method/03_pgd.ipynb #9e19e99f
-MIN_STEPS_TO_FUSE = 5 # steps that do not earn a twin
+MIN_STEPS_TO_FUSE = 5 # fewer do not repay the fusion
 
 @contextmanager
 def attack_context(
     model,        # images -> logits
     x:Tensor,     # images as they will come, (b, c, h, w)
-    *, steps:int, # of the attack; a twin pays from `MIN_STEPS_TO_FUSE` on
-    fuse_bn:bool=True,   # may it be the twin?
+    *, steps:int, # of the attack; fusing pays from `MIN_STEPS_TO_FUSE`
+    fuse_bn:bool=True,   # may it be the fused network?
     fixed:bool=False, # all calls have x's shape: on a GPU as a graph
 ): # yields images -> logits, frozen
-    "Lend `model`, or its faster twin, to an attack of some steps."
+    "Lend `model`, or its fused copy, to an attack of some steps."
     with frozen(model):
         net = (cached_fused(model, x)
                if fuse_bn and steps >= MIN_STEPS_TO_FUSE else model)
@@ -435,7 +435,7 @@ def pgd(
     early_stop:bool=False,    # leave fooled images alone
     eot:int=1,                # gradients averaged a step, for random models
     target=None, # the class to be taken for, or (b,); None: any but y
-    fuse_bn:bool=True,           # climb on the folded twin of the model
+    fuse_bn:bool=True,           # attack the fused network
 )->Tensor: # x_adv, in the ball and in [0, 1]
     """Projected gradient ascent (Madry et al. 2017); Sec. 3.2, Table A2.
 

@@ -49,7 +49,7 @@ def targeted(
     restarts:int=1,  # independent starts for each target
     generator:torch.Generator=None, # draws the starts; or a `PerImage`
     eot:int=1,       # gradients averaged a step, for random models
-    fuse_bn:bool=True,  # climb on the folded twin of the model
+    fuse_bn:bool=True,  # attack the fused network
 )->Tensor: # x_adv
     """PGD toward one class after another, each until it works.
 
