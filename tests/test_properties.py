@@ -43,6 +43,7 @@ from afd_nb.robustness.masking import diagnose
 from afd_nb.support.layers import features_of
 from afd_nb.method.recipe import Recipe, from_json, to_json
 from afd_nb.robustness.signs import bounds, compare_diagnoses, row
+from afd_nb.support import statistics
 from afd_nb.support.statistics import holm
 from afd_nb.method.recipe import get_method
 from afd_nb.robustness.transfer_attacks import transfer
@@ -459,9 +460,9 @@ def test_sweeps_and_worst_cases(c, epsilons):
 @given(st.data(), st.integers(1, 10**6), st.floats(.5, .999))
 def test_wilson_holds_the_share(draw, n, confidence):
     k = draw.draw(st.integers(0, n))
-    low, high = evaluation.wilson(k, n, confidence)
+    low, high = statistics.wilson(k, n, confidence)
     assert 0 <= low <= k/n + 1e-9 and k/n - 1e-9 <= high <= 1
-    wide = evaluation.wilson(k, n, (1 + confidence)/2)
+    wide = statistics.wilson(k, n, (1 + confidence)/2)
     assert wide[0] <= low + 1e-9 and high <= wide[1] + 1e-9
 
 
@@ -470,9 +471,9 @@ def test_wilson_holds_the_share(draw, n, confidence):
 def test_area_lies_between_the_extremes(points):
     e, a = zip(*sorted(points))
     if e[-1] - e[0] < 1e-6 or min(np.diff(e)) == 0: return
-    assert min(a) - 1e-9 <= evaluation.auc(e, a) <= max(a) + 1e-9
-    refused(lambda: evaluation.auc(e[::-1], a), 'increasing')
-    refused(lambda: evaluation.auc(e[:1], a[:1]), 'two or more')
+    assert min(a) - 1e-9 <= statistics.auc(e, a) <= max(a) + 1e-9
+    refused(lambda: statistics.auc(e[::-1], a), 'increasing')
+    refused(lambda: statistics.auc(e[:1], a[:1]), 'two or more')
 
 
 @given(cases(), st.floats(0, 2), st.sampled_from(NORMS))
@@ -1195,18 +1196,18 @@ REFUSED = {
     (lambda: from_json(b'\xff', 'r.json'), 'r.json'),
     (lambda: from_json(None, 'r.json'), 'r.json')],
  '12_evaluation': [
-    (lambda: evaluation.wilson(0, 0), 'n='),
-    (lambda: evaluation.wilson(5, 3), 'k'),
-    (lambda: evaluation.wilson(-1, 3), 'k'),
-    (lambda: evaluation.wilson(NAN, 3), 'k'),
-    (lambda: evaluation.wilson([1, 4], 3), 'k'),
-    (lambda: evaluation.wilson(1, 3, 1.), 'confidence'),
-    (lambda: evaluation.wilson(1, 3, -.5), 'confidence'),
-    (lambda: evaluation.auc([0, 1], [NAN, 1]), 'accuracy'),
-    (lambda: evaluation.auc([0, 1], [7, 1]), 'accuracy'),
-    (lambda: evaluation.auc([0, 1, 2], [1, 1]), 'area'),
-    (lambda: evaluation.auc([0, NAN], [1, 1]), 'area'),
-    (lambda: evaluation.auc([0, INF], [1, 1]), 'area'),
+    (lambda: statistics.wilson(0, 0), 'n='),
+    (lambda: statistics.wilson(5, 3), 'k'),
+    (lambda: statistics.wilson(-1, 3), 'k'),
+    (lambda: statistics.wilson(NAN, 3), 'k'),
+    (lambda: statistics.wilson([1, 4], 3), 'k'),
+    (lambda: statistics.wilson(1, 3, 1.), 'confidence'),
+    (lambda: statistics.wilson(1, 3, -.5), 'confidence'),
+    (lambda: statistics.auc([0, 1], [NAN, 1]), 'accuracy'),
+    (lambda: statistics.auc([0, 1], [7, 1]), 'accuracy'),
+    (lambda: statistics.auc([0, 1, 2], [1, 1]), 'area'),
+    (lambda: statistics.auc([0, NAN], [1, 1]), 'area'),
+    (lambda: statistics.auc([0, INF], [1, 1]), 'area'),
     (lambda: evaluation.accuracy_upper_bound(X, Y, .1, 'l3'), 'norm'),
     (lambda: evaluation.accuracy_upper_bound(X, Y, NAN), 'eps'),
     (lambda: evaluation.accuracy_upper_bound(X, Y, -1), 'eps'),
