@@ -53,7 +53,7 @@ CALLS = dict(
 
 HOMES = dict(sensitivity='feature_sensitivity', gradients='input_gradients',
              dimensions='dimensionality', angles='perturbation_angles',
-             discriminator_curves='discriminator_probe',
+             discriminator_curves='discriminator_curves',
              bound='robust_error_bound')
 
 

@@ -26,7 +26,7 @@ from torch import nn
 from afd_nb.method import data, more_attacks, pgd as attacks
 from afd_nb.robustness import attack_zoo as zoo, evaluation
 from afd_nb.representations import (
-    dimensionality as dimensions, discriminator_probe as
+    dimensionality as dimensions,
     discriminator_curves, feature_sensitivity as sensitivity,
     feature_visualisation as features, features as representations,
     input_gradients as gradients, perturbation_angles as angles,
@@ -35,7 +35,8 @@ from afd_nb.results import robustness_over_training as over_training
 from afd_nb.method.baselines import sensitivity_loss, trades_loss
 from afd_nb.support.checks import check_choice, check_images, check_labels
 from afd_nb.support.random_numbers import generator
-from afd_nb.method.discriminator import Discriminator, fresh_discriminator
+from afd_nb.method.discriminator import (Discriminator, DiscriminatorProbe,
+                                          random_halves)
 from afd_nb.robustness.evaluation import evaluate
 from afd_nb.method.losses import GAMES, gradient_penalty, kl
 from afd_nb.robustness.gradient_checks import fosc, loss_surface
@@ -624,20 +625,26 @@ def test_a_discriminator_of_bad_size_is_refused(what, v):
     refused(lambda: Discriminator(**kw), what)
 
 
-@given(st.data(), features_pairs(), st.integers(0, 3))
-def test_a_fresh_discriminator_learns_or_refuses(draw, v, steps):
-    h, h_adv, y, k = v
-    call = lambda h=h, h_adv=h_adv, y=y, k=k, **kw: fresh_discriminator(
-        h, h_adv, y, k, **{'steps': steps, **kw})
-    a, b = call()(h, y), call()(h, y)
-    assert a.equal(b) and a.shape == y.shape and a.isfinite().all()
+@given(st.data(), features_pairs(least=4), st.integers(0, 3),
+       st.integers(1, 3))
+def test_a_probe_learns_or_refuses(draw, v, steps, every):
+    *features, k = v
+    probe = lambda **kw: DiscriminatorProbe(**dict(
+        n_classes=k, steps=steps, every=every) | kw)
+    a, b = probe().fit(*features), probe().fit(*features)
+    assert a.curve.equals(b.curve) and 0 <= a.accuracy() <= 1
+    t = a.curve
+    assert t.accuracy.between(0, 1).all() and t.step.max() == steps
+    assert (t.low <= t.accuracy + 1e-12).all()
+    assert (t.accuracy <= t.high + 1e-12).all()
     *bad, words = draw.draw(st.sampled_from(bad_pairs(*v)))
-    refused(lambda: call(*bad), words)
-    kw, words = draw.draw(st.sampled_from([
-        (dict(steps=-1), 'steps'), (dict(steps=.5), 'steps'),
-        (dict(batch_size=0), 'batch_size'), (dict(k=0), 'n_classes'),
-        (dict(batch_size=1.5), 'batch_size'), (dict(k=1.5), 'n_classes')]))
-    refused(lambda: call(**kw), words)
+    refused(lambda: probe().fit(*bad), words)
+    for kw in (dict(steps=-1), dict(steps=.5), dict(batch_size=0),
+               dict(batch_size=1.5), dict(n_classes=0), dict(n_classes=1.5),
+               dict(every=0), dict(every=.5)):
+        refused(lambda: probe(**kw), [*kw][0])
+    for n in (0, 3, -1, 4.5):
+        refused(lambda: random_halves(n, 0), 'halved|n=')
 
 
 @given(features_pairs(least=1, dtypes=FLOATS), st.sampled_from([*GAMES]))
@@ -860,21 +867,6 @@ def test_maps_refuse_bad_input(draw, c, v):
             ([-.1], 'eps'), ([NAN], 'eps')]))
         refused(lambda: tsne.tsne(net, x, y, **{'steps': 2, **bad}),
                 f'{words}|images')
-
-
-@given(st.data(), features_pairs(least=4), st.integers(0, 3),
-       st.integers(1, 3))
-def test_fresh_curves(draw, v, steps, every):
-    t = discriminator_curves.fresh(*v, steps=steps, every=every)
-    assert t.accuracy.between(0, 1).all() and t.step.max() == steps
-    assert (t.low <= t.accuracy + 1e-12).all()
-    assert (t.accuracy <= t.high + 1e-12).all()
-    *bad, words = draw.draw(st.sampled_from(bad_pairs(*v)))
-    refused(lambda: discriminator_curves.fresh(*bad, v[3]), words)
-    for kw in (dict(every=0), dict(every=.5), dict(steps=-1)):
-        refused(lambda: discriminator_curves.fresh(*v, **kw), [*kw][0])
-    for n in (0, 3, -1, 4.5):
-        refused(lambda: discriminator_curves.halves(n, 0), 'halved|n=')
 
 
 @given(st.data(), cases(least=4, classes=(3, 4)))
@@ -1247,9 +1239,9 @@ REFUSED = {
     (lambda: fosc(X, X, X, .1, 'l3'), 'norm'),
     (lambda: fosc(X, X[:1], X, .1), 'alike')],
  '29_bound': [
-    (lambda: bound.told_apart(H, H[:5], C, steps=1), r'\('),
-    (lambda: bound.told_apart(H*NAN, H, linear=True), 'features hold'),
-    (lambda: bound.told_apart(H, H[:, :1], linear=True), r'\('),
+    (lambda: bound.h_divergence(H, H[:5], C, steps=1), r'\('),
+    (lambda: bound.h_divergence(H*NAN, H, linear=True), 'features hold'),
+    (lambda: bound.h_divergence(H, H[:, :1], linear=True), r'\('),
     (lambda: bound.divergence_of(R[:0], R[:0]), 'empty'),
     (lambda: bound.divergence_of(R, R[:2]), 'alike'),
     (lambda: bound.divergence_of(H[:, 0], H[:, 1]), 'bool'),
@@ -1270,7 +1262,7 @@ PARTS = {'own_attacks|fgsm|attack_method': 'own attacks',
          'library': "libraries' attacks", 'folder': 'image folders',
          'evaluation|sweeps|wilson|area|ceiling|report|surface|transfer':
          'evaluation, masking report, transfer',
-         'discriminator_answers|bad_size|fresh|games|penalty|divergences|'
+         'discriminator_answers|bad_size|probe|games|penalty|divergences|'
          'step_of': 'discriminator, losses, methods',
          'recipe': 'recipes', 'batches|load_data': 'data sets'}
 

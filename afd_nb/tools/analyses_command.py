@@ -105,7 +105,7 @@ def do_tsne(a):
 
 def do_discriminator(a):
     import pandas as pd
-    from afd_nb.representations import discriminator_probe as m
+    from afd_nb.representations import discriminator_curves as m
     x, y = a.images('discriminator')
     tables = []
     for k, model in a.models.items():
