@@ -6,16 +6,27 @@ from pathlib import Path
 import pytest
 
 from afd_nb.robustness.attack_zoo import paper_attacks
+from afd_nb.tools.bench import machine_name
 
 SPEED = Path(__file__).resolve().parent.parent/'results'/'speed'
 FIELDS = 'name ours_s other_s ratio low high what'.split()
-NAMES = {'afd_step', 'pgd', 'sweep', 'attack_over_bare', 'import'}
+NAMES = {'afd_step', 'pgd', 'limit', 'sweep', 'attack_over_bare', 'import'}
+MACHINE = 'processor cores vector threads device torch'.split()
 
 
-@pytest.mark.parametrize('path', sorted(SPEED.glob('*.json')),
-                         ids=lambda p: p.stem)
+RECORDS = sorted(SPEED.glob('*.json'))
+
+
+def test_there_is_a_record():
+    assert RECORDS
+
+
+@pytest.mark.parametrize('path', RECORDS, ids=lambda p: p.stem)
 def test_record_of_the_benchmark(path):
-    entries = json.loads(path.read_text())
+    record = json.loads(path.read_text())
+    assert [*record['machine']] == MACHINE
+    assert machine_name(record['machine']) == path.stem
+    entries = record['entries']
     assert all([*e] == FIELDS and e['what'] for e in entries)
     names = [e['name'] for e in entries]
     assert NAMES <= set(names) and len(set(names)) == len(names)
@@ -26,8 +37,11 @@ def test_record_of_the_benchmark(path):
             assert e['ours_s'] > 0 and e['other_s'] > 0
 
 
-def test_the_sweep_that_was_timed_is_no_weaker():
-    with open(SPEED/'cpu.sweep.csv') as f: rows = list(csv.DictReader(f))
+@pytest.mark.parametrize('path', sorted(SPEED.glob('*.sweep.csv')),
+                         ids=lambda p: p.stem)
+def test_the_sweep_that_was_timed_is_no_weaker(path):
+    assert path.with_name(path.name.replace('.sweep.csv', '.json')) in RECORDS
+    with open(path) as f: rows = list(csv.DictReader(f))
     assert {r['model'] for r in rows} == {'afd', 'at'}
     cells = {(r['model'], r['attack'], float(r['eps'])) for r in rows}
     assert cells == {(m, a.name, float(e)) for m in ('afd', 'at')

@@ -21,7 +21,7 @@ CLAIMS = {c.key: c for c in read_claims(ROOT/'results')}
 def row(attack, answers, eps=.3, norm='linf', new=True):
     "A row of a record, of either form."
     r = dict(attack=attack, norm=norm, settings={}, split='test',
-             n=len(answers), eps=eps, right=int(answers.sum()), ceiling=1.)
+             n=len(answers), eps=eps, right=int(answers.sum()), upper_bound=1.)
     return r | dict(order='shuffled-0', measured=0,
                     answers=pack_answers(answers)) if new else r
 

@@ -110,3 +110,43 @@ def test_names_are_given_lazily():
     said = {a.name for n in stub.body if isinstance(n, ast.ImportFrom)
             for a in n.names}
     assert said == {*names}
+
+
+SYMBOLS = set('xyhzn') # of the paper: images, labels, features, logits; size
+
+
+def single_letters(f):
+    "Arguments of one letter among more than three."
+    a = f.args
+    names = [v.arg for v in (*a.posonlyargs, *a.args, *a.kwonlyargs)
+             if v.arg not in ('self', 'cls')]
+    if len(names) > 3: yield from (k for k in names if len(k) == 1)
+
+
+@pytest.mark.parametrize('module', HOME)
+def test_arguments_are_words(module):
+    tree = ast.parse((ROOT/f"{module.replace('.', '/')}.py").read_text())
+    allowed = SYMBOLS | (set('ab') if module == 'afd_nb.support.statistics'
+                         else set()) # two samples, as SciPy names them
+    odd = {(f.name, k) for f in ast.walk(tree)
+           if isinstance(f, ast.FunctionDef) for k in single_letters(f)
+           if k not in allowed}
+    assert not odd
+
+
+def test_a_single_letter_is_seen():
+    f, = ast.parse('def f(model, x, y, *, w): pass').body
+    assert [*single_letters(f)] == ['x', 'y', 'w']
+
+
+def undefined_names(*paths):
+    "What pyflakes says of names that nothing defines."
+    done = subprocess.run([sys.executable, '-m', 'pyflakes', *map(str, paths)],
+                          capture_output=True, text=True)
+    return [l for l in done.stdout.splitlines() if 'undefined name' in l]
+
+
+def test_every_name_in_the_package_is_defined(tmp_path):
+    assert not undefined_names(ROOT/'afd_nb')
+    (tmp_path/'m.py').write_text('def f(): return np.zeros(3)')
+    assert len(undefined_names(tmp_path)) == 1

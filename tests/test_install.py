@@ -50,3 +50,55 @@ def test_version_is_the_one_of_settings():
     config = configparser.ConfigParser(delimiters=['='])
     config.read(ROOT/'settings.ini')
     assert afd_nb.__version__ == config['DEFAULT']['version']
+
+
+WITHOUT = '''
+import sys
+class Refuse:
+    def find_spec(self, name, *_):
+        if name in ('torch', 'pandas'): raise AssertionError(name)
+sys.meta_path.insert(0, Refuse())
+from {module} import {command}
+{command}({argv})
+'''
+EARLY = [
+    ('afd_evaluate nosuch', 'nosuch is not a run'),
+    ('afd_evaluate m:f', 'm:f says nothing of its images'),
+    ('afd_evaluate m:f --dataset digits --record r', '--record is for runs'),
+    ('afd_evaluate m:f --dataset digits --split valid', '--split valid is'),
+    ('afd_evaluate nosuch --split all', "--split='all' is unknown"),
+    ('afd_diagnose nosuch', 'nosuch is not a run'),
+    ('afd_analyse nosuch --out x', 'nosuch is not a run'),
+    ('afd_analyse nosuch --out x --what magic', "--what='magic'"),
+    ('afd_transfer nosuch --out x.csv', 'nosuch is not a run'),
+    ('afd_report nosuch', 'nosuch is no run and no record'),
+    ('afd_train --help', 'afd_train --method NAME --help'),
+    ('afd_train --method magic', "method='magic' is unknown"),
+    ('afd_train --epochs x', "invalid int value: 'x'"),
+    ('afd_train --recipe nosuch', 'there is no recipe file nosuch'),
+    ('afd_train --resume nosuch', 'nosuch holds no run to resume'),
+    ('afd_train --resume nosuch --epochs 3', '--resume goes with no recipe'),
+    ('afd_bench --help', 'afd_step'),
+    ('afd_bench --what magic', "--what='magic' is unknown"),
+    ('afd_experiment magic', "there is no experiment 'magic'"),
+    ('afd_experiment mnist-afd --size huge', "size='huge' is unknown")]
+
+
+@pytest.mark.parametrize('line, says', EARLY)
+def test_refused_before_torch_is_imported(line, says, tmp_path):
+    name, *argv = line.split()
+    (command,) = entry_points(group='console_scripts', name=name)
+    done = subprocess.run([sys.executable, '-c', WITHOUT.format(
+        module=command.module, command=name, argv=argv)], cwd=tmp_path,
+        capture_output=True, text=True)
+    assert says in ' '.join((done.stdout + done.stderr).split()), done.stderr
+    assert 'Traceback' not in done.stderr
+    assert done.returncode == (0 if '--help' in line else 2)
+
+
+def test_attacking_loads_no_plots():
+    done = subprocess.run([sys.executable, '-c', """
+import sys, afd_nb.robustness.evaluation
+print({'matplotlib', 'scipy.stats', 'sklearn', 'foolbox'} & {*sys.modules})
+"""], capture_output=True, text=True)
+    assert done.stdout.strip() == 'set()', done.stdout + done.stderr

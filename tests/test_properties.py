@@ -411,7 +411,7 @@ def test_evaluation_keeps_its_contract(c, name, epsilons, size):
     assert (0 <= t.low).all() and (t.high <= 1).all()
     assert (t.low <= t.accuracy + 1e-12).all()
     assert (t.accuracy <= t.high + 1e-12).all()
-    assert (0 < t.ceiling).all() and (t.ceiling <= 1).all()
+    assert (0 < t.upper_bound).all() and (t.upper_bound <= 1).all()
     if len(epsilons) > 1: assert 0 <= e.auc <= 1
     parts = run(batch_size=size) # with a remainder, or one by one
     assert abs(int(parts.robust.sum()) - int(e.robust.sum())) <= (
@@ -478,7 +478,7 @@ def test_area_lies_between_the_extremes(points):
 
 
 @given(cases(), st.floats(0, 2), st.sampled_from(NORMS))
-def test_a_constant_classifier_reaches_no_ceiling(c, eps, norm):
+def test_a_constant_classifier_reaches_no_upper_bound(c, eps, norm):
     top = evaluation.accuracy_upper_bound(c.x, c.y, eps, norm)
     most = c.y.bincount().max().item()/len(c.y)
     assert most - 1e-7 <= top <= 1 # the same answer always is robust
@@ -1260,7 +1260,7 @@ def test_refused_in_words(f, words): refused(f, words)
 
 PARTS = {'own_attacks|fgsm|attack_method': 'own attacks',
          'library': "libraries' attacks", 'folder': 'image folders',
-         'evaluation|sweeps|wilson|area|ceiling|report|surface|transfer':
+         'evaluation|sweeps|wilson|area|upper_bound|report|surface|transfer':
          'evaluation, masking report, transfer',
          'discriminator_answers|bad_size|probe|games|penalty|divergences|'
          'step_of': 'discriminator, losses, methods',

@@ -26,7 +26,7 @@ def demo_page(out):
     methods = 'nt', 'at', 'trades', 'rm', 'afd'
     df = pd.DataFrame([dict(
         method=m, seed=0, eps=e, n=360, accuracy=.95 - e*(i + 1)/2,
-        low=.9 - e*(i + 1)/2, high=.96, ceiling=1., seconds=3.)
+        low=.9 - e*(i + 1)/2, high=.96, upper_bound=1., seconds=3.)
         for i, m in enumerate(methods) for e in EPSILONS])
     runs = [SimpleNamespace(recipe=demo_recipe(m), path=out/'runs'/m,
                             record=dict(device='cpu', versions=dict(

@@ -14,7 +14,7 @@ from afd_nb.tools.commands import afd_evaluate
 from afd_nb.method.recipe import Recipe
 from afd_nb.method.training import fit, load_run
 
-SHORT = dict(batch_size=64, n_train=512, n_valid=101, epochs=2, steps=3,
+SHORT = dict(batch_size=64, n_train=256, n_valid=101, epochs=2, steps=3,
              valid_steps=3)
 # the penalty divides by a gradient's norm: after a few steps rounding is seen
 RECIPES = {
@@ -54,7 +54,7 @@ class Stop(Exception):
 
 def stopped(recipe, run):
     "Begin a run in this process, and stop after the first epoch."
-    left = [12]
+    left = [6]
 
     def stop(*_):
         left[0] -= 1

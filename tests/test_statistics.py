@@ -47,7 +47,7 @@ def test_comparison_of_answers(ab):
         (-e.value, -e.high, -e.low, e.p))
     assert (d.unit == 'one training') == (min(len(a), len(b)) == 1)
     assert d.trainings == (len(a), len(b)) and d.images == a.shape[1]
-    assert judge(d) in VERDICTS and judge(d, p=1.) in (
+    assert judge(d) in VERDICTS and judge(d, pvalue=1.) in (
         'equivalent', 'undecided')
     if d.unit == 'one training':
         assert judge(d) == 'undecided'
@@ -103,8 +103,8 @@ def test_numbers_and_refusals():
     assert judge(d) == 'equivalent' and judge(d, margin=1.) == 'above'
     with pytest.raises(ValueError, match='margin'):
         judge(d, margin=-1)
-    with pytest.raises(ValueError, match='p=2'):
-        judge(d, p=2)
+    with pytest.raises(ValueError, match='pvalue=2'):
+        judge(d, pvalue=2)
     assert holm([.01, .04, .03]).tolist() == [.03, .06, .06]
     assert detectable(.05, 1., 1., 0., 5, 5) > 2*detectable(
         .05, .1, .1, 0., 5, 5)

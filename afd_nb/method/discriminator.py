@@ -152,7 +152,7 @@ class DiscriminatorProbe:
     def __init__(self,
         n_classes:int=None, # labels are below it; None: as fit sees them
         *, linear:bool=False, # logistic regression in place of Da
-        in_sample:bool=False, # train on the test half, as Theorem 2's supremum
+        in_sample:bool=False, # train on the test half: Theorem 2's supremum
         steps:int=600, # of Adam
         batch_size:int=256, # images a step; never more than half of them
         every:int=50,  # steps from one row of `curve` to the next

@@ -317,7 +317,7 @@ def of_one_kind(
 # %% ../../nbs/1_method/03_pgd.ipynb #d2940a42
 def pgd_step(
     x_adv:Tensor,     # where we are, (b, c, h, w) in [0, 1]
-    g:Tensor,         # gradient there
+    grad:Tensor,         # gradient there
     x:Tensor,         # centre of the ball
     *, eps:float,     # radius
     step_size:float,  # length of the step
@@ -327,7 +327,7 @@ def pgd_step(
     "One ascent step, then to the nearest point of ball and box."
     n = NORMS[norm]
     if norm == 'l1' and pixels is None: pixels = sparsity(x_adv - x)
-    move = n.steepest(g, x_adv, step_size, pixels)
+    move = n.steepest(grad, x_adv, step_size, pixels)
     return n.project(x_adv + move, x, eps)
 
 def sparsity(

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['DEFAULTS', 'REGISTRY', 'HOMES', 'RENAMED', 'FLAT', 'setting', 'Settings', 'register_method', 'get_method',
            'settings_class', 'module_of', 'registered', 'registries', 'check_registered', 'takes_settings', 'noted',
-           'Recipe', 'upgrade', 'flat_fields', 'to_json', 'from_json', 'from_dict']
+           'Recipe', 'upgrade', 'flat_fields', 'to_json', 'check_run_folder', 'from_json', 'from_dict']
 
 # %% ../../nbs/1_method/07_recipe.ipynb #12a87b57
 import dataclasses, difflib, functools, importlib, json
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 # %% ../../nbs/1_method/07_recipe.ipynb #1c872bf5
 DEFAULTS = {
@@ -113,7 +114,7 @@ def module_of(
     return getattr(o, '__module__', '')
 
 def registered(
-    r,         # a `Recipe`; notes the module of a name that is not ours
+    recipe,    # a `Recipe`; notes the module of a name that is not ours
     kind:str,  # 'method', 'network', 'attack', 'game'
     name:str,  # what the recipe calls it
     registry:dict, # name -> thing
@@ -121,10 +122,10 @@ def registered(
     "Refuse a name that is unknown here, unless its module is noted."
     from afd_nb.support.checks import check_choice
     if name not in [*registry]:
-        if kind not in r.modules: check_choice(kind, name, registry)
+        if kind not in recipe.modules: check_choice(kind, name, registry)
         return
     home = module_of(registry[name])
-    if not home.startswith('afd_nb.'): r.modules[kind] = home
+    if not home.startswith('afd_nb.'): recipe.modules[kind] = home
 
 def registries(
     r, # a `Recipe`
@@ -334,6 +335,17 @@ def to_json(
 )->str: # for `from_json`
     "The recipe as JSON, a field a line."
     return json.dumps(dataclasses.asdict(r), indent=1)
+
+def check_run_folder(
+    path, # should be a run's
+):
+    "FileNotFoundError if it is no run, or one without an epoch."
+    path = Path(path)
+    if not (path/'recipe.json').is_file():
+        raise FileNotFoundError(f"{path} is not a run: it has no "
+                                "recipe.json")
+    if not (path/'history.csv').is_file():
+        raise FileNotFoundError(f"{path} has not finished an epoch yet")
 
 def from_json(
     text:str,      # what `to_json` wrote, or fewer fields

@@ -42,7 +42,8 @@ from .networks import (Classifier, NORMALISATION,
                                     model_from_checkpoint, read_weights,
                                     save_model)
 from .recipe import (Recipe, Settings, check_registered,
-                                  flat_fields, from_json, get_method,
+                                  check_run_folder, flat_fields,
+                                  from_json, get_method,
                                   to_json)
 from ..support.training_monitor import (TrainingFailure,
                                              TrainingWarning, failure_log,
@@ -162,14 +163,14 @@ def optimizer_step(
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #fdc4386d
 def forward_pair(
-    f,         # a network with BatchNorm, in train mode
+    model,         # a network with BatchNorm, in train mode
     x:Tensor,  # clean images (b, c, h, w)
     x_adv:Tensor, # perturbed images (b, c, h, w)
     joint:bool,   # one batch of 2b, or two of b
 )->tuple[Tensor, Tensor]: # f's output on each
     "f on clean and perturbed images, in one batch or in two."
-    if joint: return f(torch.cat([x, x_adv])).chunk(2)
-    return f(x), f(x_adv)
+    if joint: return model(torch.cat([x, x_adv])).chunk(2)
+    return model(x), model(x_adv)
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #caaf270b
 def update_average(
@@ -230,13 +231,13 @@ def validate(
     model:nn.Module, # images -> logits
     x:Tensor,        # images (n, c, h, w) of the validation split
     y:Tensor,        # their labels (n,)
-    r:Recipe,        # eps, norm, valid_steps
+    recipe:Recipe,        # eps, norm, valid_steps
 )->dict: # valid_clean, valid_robust in [0, 1]
     "Clean and robust accuracy on the held-out images."
     g = generator(0, x.device)
     pgd = lambda m, x, y, g: get_attack('pgd')(
-        m, x, y, eps=r.eps, norm=r.norm, steps=r.valid_steps,
-        generator=g, early_stop=True, fuse_bn=r.fuse_bn)
+        m, x, y, eps=recipe.eps, norm=recipe.norm, steps=recipe.valid_steps,
+        generator=g, early_stop=True, fuse_bn=recipe.fuse_bn)
     return dict(valid_clean=accuracy(model, x, y),
                 valid_robust=accuracy(model, x, y, pgd, generator=g))
 
@@ -306,62 +307,65 @@ class TrainState:
     keep:int = 0      # weights of every so many epochs stay; 0 is off
 
 def loop_state(
-    l:TrainState, # between two epochs
+    state:TrainState, # between two epochs
 )->dict: # for `torch.save`
     "Everything the next epoch depends on, as tensors and plain values."
-    m = l.method
+    m = state.method
     return dict(
-        recipe=to_json(l.recipe), model=m.model.state_dict(),
-        device=l.generators['attack'].device.type,
-        mean=l.mean.state_dict(), best=l.best, best_epoch=l.best_epoch,
+        recipe=to_json(state.recipe), model=m.model.state_dict(),
+        device=state.generators['attack'].device.type,
+        mean=state.mean.state_dict(), best=state.best,
+        best_epoch=state.best_epoch,
         players={k: v.state_dict() for k, v in m.players.items()},
         optimizers={k: v.state_dict() for k, v in m.optimizers.items()},
-        generators={k: g.get_state() for k, g in l.generators.items()},
-        history=l.history, seconds=l.seconds, steps=l.steps, keep=l.keep)
+        generators={k: g.get_state() for k, g in state.generators.items()},
+        history=state.history, seconds=state.seconds, steps=state.steps,
+        keep=state.keep)
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #097c9b12
-def load_loop_state(l:TrainState, s:dict, path='the state'):
+def load_loop_state(state:TrainState, s:dict, path='the state'):
     "Put the state `s` back into `l`; only on the same kind of device."
-    here = l.generators['attack'].device.type
+    here = state.generators['attack'].device.type
     if s['device'] != here:
         raise ValueError(f"the run was made on {s['device']} and goes on "
                          f"there only, not on {here}")
     try:
-        l.method.model.load_state_dict(s['model'])
-        l.mean.load_state_dict(s['mean'])
+        state.method.model.load_state_dict(s['model'])
+        state.mean.load_state_dict(s['mean'])
         for kind in ('players', 'optimizers'):
-            for k, v in getattr(l.method, kind).items():
+            for k, v in getattr(state.method, kind).items():
                 v.load_state_dict(s[kind][k])
-        for k, g in l.generators.items():
+        for k, g in state.generators.items():
             g.set_state(s['generators'][k].cpu())
     except (RuntimeError, KeyError, ValueError) as e:
         raise ValueError(f"{path} does not fit its recipe: was the method "
                          f"or the network changed? ({e})") from e
     for k in 'history best best_epoch seconds steps keep'.split():
-        setattr(l, k, s.get(k, 0))
+        setattr(state, k, s.get(k, 0))
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #cf5ed570
 def epoch_file(path:Path, epoch:int)->Path:
     "Where a run keeps the weights of one epoch."
     return path/'epochs'/f'{epoch:04d}.safetensors'
 
-def save_loop(l:TrainState, path:Path):
+def save_loop(state:TrainState, path:Path):
     "Weights and history first, then the state that vouches for them."
     if not dist_info().main: return
-    if l.history:
-        now = {k: v.clone() for k, v in l.mean.state_dict().items()}
-        about = dict(recipe=dataclasses.asdict(l.recipe), history=l.history)
-        save_model(l.mean, path/'last.safetensors', **about)
-        epoch = len(l.history)
-        if l.keep and epoch % l.keep == 0:
+    if state.history:
+        now = {k: v.clone() for k, v in state.mean.state_dict().items()}
+        about = dict(recipe=dataclasses.asdict(state.recipe),
+                     history=state.history)
+        save_model(state.mean, path/'last.safetensors', **about)
+        epoch = len(state.history)
+        if state.keep and epoch % state.keep == 0:
             (path/'epochs').mkdir(exist_ok=True)
-            save_model(l.mean, epoch_file(path, epoch), **about)
-        l.mean.load_state_dict(l.best)
-        save_model(l.mean, path/'best.safetensors', **about)
-        l.mean.load_state_dict(now)
+            save_model(state.mean, epoch_file(path, epoch), **about)
+        state.mean.load_state_dict(state.best)
+        save_model(state.mean, path/'best.safetensors', **about)
+        state.mean.load_state_dict(now)
         write_text(path/'history.csv',
-                   pd.DataFrame(l.history).to_csv(index=False))
-    write_bytes(path/'state.pt', sealed_state(loop_state(l)))
+                   pd.DataFrame(state.history).to_csv(index=False))
+    write_bytes(path/'state.pt', sealed_state(loop_state(state)))
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #77c597d8
 def to_bytes(value)->bytes:
@@ -432,12 +436,12 @@ def open_run_folder(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out/'recipe.json', to_json(r) + '\n')
 
-def lock_run_folder(out, r:Recipe, resume:bool, stack:ExitStack)->dict:
+def lock_run_folder(out, recipe:Recipe, resume:bool, stack:ExitStack)->dict:
     "`open_run_folder`, and locked until the stack unwinds."
-    open_run_folder(out, r, resume) # refuses what it can without a trace
+    open_run_folder(out, recipe, resume) # refuses what it can, no trace
     stack.enter_context(locked(Path(out)/LOCK, f'the run {out}'))
     for f in Path(out).glob(f'.*{PART}'): f.unlink()
-    return open_run_folder(out, r, resume) # as it is, now that it is ours
+    return open_run_folder(out, recipe, resume) # now that it is ours
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #4fd9c11a
 def start_loop(
@@ -461,14 +465,14 @@ def start_loop(
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #42a38909
 def train_epoch(
-    l:TrainState,      # its method and generators move on
+    state:TrainState,      # its method and generators move on
     split,       # training images
     tick=None,   # called after every batch
 )->dict: # mean of each number that the method reports
     "One pass over the training images."
-    r, m, sums = l.recipe, l.method, {}
-    n, epoch = len(split)//r.batch_size, len(l.history)
-    g, augment = l.generators['order'], l.generators['augment']
+    r, m, sums = state.recipe, state.method, {}
+    n, epoch = len(split)//r.batch_size, len(state.history)
+    g, augment = state.generators['order'], state.generators['augment']
     m.model.train()
     for i, (x, y) in enumerate(batches(
             split, r.batch_size, generator=g,
@@ -481,8 +485,8 @@ def train_epoch(
         m.progress = (epoch + i/n)/r.epochs
         for k, v in m.step(x, y).items(): sums[k] = sums.get(k, 0.) + v
         if r.ema_decay:
-            update_average(l.mean, m.model, r.ema_decay, l.steps)
-        l.steps += 1
+            update_average(state.mean, m.model, r.ema_decay, state.steps)
+        state.steps += 1
         if tick: tick()
     device = m.model.Dc.weight.device
     flat = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device)
@@ -491,27 +495,28 @@ def train_epoch(
     return {k: v/n for k, v in zip(sums, flat.tolist())}
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #9089542f
-def finish_epoch(l:TrainState, row:dict, valid):
+def finish_epoch(state:TrainState, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
-    epoch = len(l.history) + 1
+    epoch = len(state.history) + 1
     bad = [k for k, v in row.items() if not math.isfinite(v)]
     if bad: raise FloatingPointError(
         f"{bad[0]} is {row[bad[0]]} in epoch {epoch}; lower the learning "
         "rates (the last good epoch is kept)")
-    row = dict(epoch=epoch, **row, **validate(l.mean, *valid, l.recipe))
-    for said in new_failures([*l.history, row],
-                             l.method.model.Dc.out_features):
+    row = dict(epoch=epoch, **row,
+               **validate(state.mean, *valid, state.recipe))
+    for said in new_failures([*state.history, row],
+                             state.method.model.Dc.out_features):
         said = f'epoch {epoch}: {said}'
-        if l.recipe.on_failure == 'stop': raise TrainingFailure(
+        if state.recipe.on_failure == 'stop': raise TrainingFailure(
             f"{said} (the last good epoch is kept)")
         if dist_info().main:
             warnings.warn(said, TrainingWarning, stacklevel=2)
-    l.history.append(row)
-    score = lambda h: (h[l.method.selection_metric], h['valid_clean'])
-    if score(row) >= max(map(score, l.history)): # of equal ones the later
-        l.best_epoch = len(l.history)
-        l.best = {k: v.detach().cpu().clone()
-                  for k, v in l.mean.state_dict().items()}
+    state.history.append(row)
+    score = lambda h: (h[state.method.selection_metric], h['valid_clean'])
+    if score(row) >= max(map(score, state.history)): # of equals the later
+        state.best_epoch = len(state.history)
+        state.best = {k: v.detach().cpu().clone()
+                      for k, v in state.mean.state_dict().items()}
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #b660fb08
 def check_data(r:Recipe, data:Data):
@@ -588,10 +593,10 @@ def fit(
         return end_run(l, device, out and Path(out))
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #0d7915e0
-def run_epochs(l:TrainState, data, device, out, progress):
+def run_epochs(state:TrainState, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
-    r, valid = l.recipe, take(data.valid)
-    n, done = len(data.train)//r.batch_size, len(l.history)
+    r, valid = state.recipe, take(data.valid)
+    n, done = len(data.train)//r.batch_size, len(state.history)
     board = tensorboard(out)
     with tqdm(total=r.epochs*n, initial=done*n, unit='batch',
               desc=r.method, disable=progress is not True) as bar:
@@ -599,17 +604,17 @@ def run_epochs(l:TrainState, data, device, out, progress):
         try:
             with defer_interrupts() as here:
                 tick = lambda: (count(), here())
-                while len(l.history) < r.epochs:
+                while len(state.history) < r.epochs:
                     begin = time.perf_counter()
-                    row = train_epoch(l, data.train, tick)
-                    finish_epoch(l, row, valid)
-                    l.seconds += time.perf_counter() - begin
-                    if out: save_loop(l, out)
+                    row = train_epoch(state, data.train, tick)
+                    finish_epoch(state, row, valid)
+                    state.seconds += time.perf_counter() - begin
+                    if out: save_loop(state, out)
                     here()
-                    log_epoch(l.history[-1], bar, board)
+                    log_epoch(state.history[-1], bar, board)
         except KeyboardInterrupt as e:
             if out: e.add_note(f"{out} is complete up to epoch "
-                               f"{len(l.history)}; go on with resume")
+                               f"{len(state.history)}; go on with resume")
             raise
         finally:
             if board: board.close()
@@ -636,19 +641,21 @@ def checksums(out:Path)->dict:
     return dict(weights=seal(out/'best.safetensors'), files={
         f.relative_to(out).as_posix(): seal(f) for f in others})
 
-def end_run(l:TrainState, device, out)->Run:
+def end_run(state:TrainState, device, out)->Run:
     "The run with its best weights and its record."
-    l.mean.load_state_dict(l.best)
-    for p in l.mean.parameters(): p.grad = None
-    record = dict(best_epoch=l.best_epoch, seconds=round(l.seconds, 1),
+    state.mean.load_state_dict(state.best)
+    for p in state.mean.parameters(): p.grad = None
+    record = dict(best_epoch=state.best_epoch,
+                  seconds=round(state.seconds, 1),
                   device=device_name(device), versions=versions())
     if dist_info().size > 1: record['processes'] = dist_info().size
-    if said := failure_log(l.history, l.mean.Dc.out_features):
+    if said := failure_log(state.history, state.mean.Dc.out_features):
         record['warnings'] = said
     if out: record |= on_main(lambda: checksums(out))
     if out: on_main(lambda: write_json(out/'record.json',
                                        with_checksum(record)))
-    return Run(out, l.recipe, l.mean.eval(), pd.DataFrame(l.history),
+    return Run(out, state.recipe, state.mean.eval(),
+               pd.DataFrame(state.history),
                record)
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #6c23191f
@@ -693,14 +700,9 @@ def load_run(
     >>> again.model.Dc.weight.equal(run.model.Dc.weight)
     True
     """
-    path = Path(path)
-    if not (path/'recipe.json').is_file():
-        raise FileNotFoundError(f"{path} is not a run: it has no "
-                                "recipe.json")
+    check_run_folder(path := Path(path))
     recipe = from_json(read_text(path/'recipe.json', 10**6),
                        path/'recipe.json')
-    if not (path/'history.csv').is_file():
-        raise FileNotFoundError(f"{path} has not finished an epoch yet")
     best = path/'best.safetensors'
     state, about = read_weights(best)
     model = model_from_checkpoint(best, state, about,

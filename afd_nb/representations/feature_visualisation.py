@@ -56,7 +56,7 @@ def class_gradient(
 def walk(
     model,  # images -> logits
     x,      # images (b, c, h, w) in [0, 1]
-    i,      # classes to climb (b,)
+    classes,      # classes to climb (b,)
     *, steps:int=100, # how many
     step_size:float=.2, # Euclidean length of each, pixel units
 ): # moved, first gradient: like x
@@ -69,14 +69,14 @@ def walk(
     >>> walk(model, x, i, steps=2, step_size=.25)[0].item()
     0.75
     """
-    check_images(x); check_labels(i, len(x))
+    check_images(x); check_labels(classes, len(x))
     check_int('steps', steps, 1)
     check_number('step_size', step_size, 0, above=True)
     step_size = min(step_size, 2*box_diameter(x, 'l2'))
     first, at = None, x.clone()
     with frozen(model):
         for _ in range(steps):
-            g = class_gradient(model, at, i)
+            g = class_gradient(model, at, classes)
             if first is None: first = g
             g = g*torch.where(g > 0, at < 1, at > 0) # inside the box
             length = g.flatten(1).norm(dim=1).clamp_min(1e-30)

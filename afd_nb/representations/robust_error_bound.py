@@ -10,6 +10,7 @@ __all__ = ['divergence_of', 'check_right', 'h_divergence', 'vc_term', 'ideal_err
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 

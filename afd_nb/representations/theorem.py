@@ -82,14 +82,14 @@ def likelihood_gradient(
 def toy_attack(
     model, # pixels (b, d) -> logits
     x,     # pixels (b, d)
-    t,     # true classes (b,)
+    y,     # true classes (b,)
     *, policy:str, # 'gradient' or 'pgd'
     size:float,    # factor of the gradient, or L2 length
 ): # x', like x
     "'gradient': x - size*grad l_t (Sec. 2.1); 'pgd': of length `size`."
     check_choice('policy', policy, ['gradient', 'pgd'])
     check_number('size', size, 0)
-    g = likelihood_gradient(model, x, t)
+    g = likelihood_gradient(model, x, y)
     if policy == 'pgd':
         g = g/g.norm(dim=1, keepdim=True).clamp_min(1e-30)
     return x - size*g

@@ -91,8 +91,8 @@ def plot_training_strength(
     for ax, ((name, norm), of) in zip(axes.flat, groups):
         for k, t in of.groupby('trained', sort=False):
             ax.plot(t.eps, 100*t.accuracy, **look[k])
-        if (t.ceiling < 1).any():
-            ax.plot(t.eps, 100*t.ceiling, color='k', ls='', marker='_',
+        if (t.upper_bound < 1).any():
+            ax.plot(t.eps, 100*t.upper_bound, color='k', ls='', marker='_',
                     ms=9)
         ax.set(title=name, xlabel=f'eps ({norm.capitalize()})',
                ylim=(-2, 102))

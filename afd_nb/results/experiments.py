@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ..method.recipe import Recipe, flat_fields, from_dict
-from ..robustness.attack_zoo import attack_grid
 
 # %% ../../nbs/5_results/01_experiments.ipynb #36cc5e19
 SIZES = {'paper': {},
@@ -181,15 +180,16 @@ def same_training(r:Recipe, d:dict, schema=2)->bool: # d: in a record
     return all(old.get(k) == v for k, v in flat_fields(r).items()
                if k not in beside)
 
-def recorded(e, size, seed, records)->dict: # {} if there is none
+def recorded(experiment, size, seed, records)->dict: # {} if there is none
     "The record of a training; ValueError if it is of another one."
     from afd_nb.robustness.records import read_record
-    r = e.recipe(size, seed)
-    p = Path(records)/r.dataset/r.method/f'{e.run_name(seed)}.json'
+    r = experiment.recipe(size, seed)
+    p = Path(records)/r.dataset/r.method/f'{experiment.run_name(seed)}.json'
     if not p.exists(): return {}
     rec = read_record(p)
     if not same_training(r, rec['recipe'], rec['schema']):
-        raise ValueError(f"{p} records another training than {e.name} at "
+        raise ValueError(f"{p} records another training than "
+                         f"{experiment.name} at "
                          f"size {size}; give another --records")
     return rec
 
@@ -270,6 +270,7 @@ def attack_plan(
     "What the flags ask for on one target."
     from afd_nb.robustness.attack_zoo import (AUTOATTACK_VERSIONS,
                                               OWN_ATTACKS, attack,
+                                              attack_grid,
                                               attack_names, attack_norms,
                                               attack_settings,
                                               paper_attacks, strong_attacks)
@@ -342,7 +343,7 @@ def has_evaluation(
 
 # %% ../../nbs/5_results/01_experiments.ipynb #3c2e77c9
 def training_step(
-    r:Recipe, # of the training
+    recipe:Recipe, # of the training
     run,      # its folder; ValueError if it holds another training
     more=(),  # flags for the command
     first=(), # flags that count when it begins, and are kept
@@ -351,19 +352,20 @@ def training_step(
     from afd_nb.method.recipe import from_json
     file, history = Path(run)/'recipe.json', Path(run)/'history.csv'
     if not file.exists():
-        return Step(('afd_train', *recipe_argv(r), '--out', str(run), *first,
-                     *more), False)
-    if not same_training(r, asdict(from_json(file.read_text('utf-8'), file))):
+        return Step(('afd_train', *recipe_argv(recipe), '--out', str(run),
+                     *first, *more), False)
+    begun = from_json(file.read_text('utf-8'), file)
+    if not same_training(recipe, asdict(begun)):
         raise ValueError(f"{run} holds another training; give another "
                          "--runs")
     epochs = (len(history.read_text().splitlines()) - 1
               if history.exists() else 0)
     return Step(('afd_train', '--resume', str(run), *more),
-                epochs == r.epochs)
+                epochs == recipe.epochs)
 
 # %% ../../nbs/5_results/01_experiments.ipynb #b26aee57
 def plan(
-    e:Experiment, # of `all_experiments()`
+    experiment:Experiment, # of `all_experiments()`
     size:str,   # of `SIZES`
     seed:int,   # of the training
     *, runs='runs',    # where afd_train puts its folders
@@ -371,21 +373,23 @@ def plan(
     more=(),           # flags for every command: --root, --device
 )->list: # of Step
     "The commands that train, attack and diagnose one network."
-    r, rec = e.recipe(size, seed), recorded(e, size, seed, records)
-    run = f'{runs}/{e.dataset}/{e.method}/{e.run_name(seed)}'
+    r = experiment.recipe(size, seed)
+    rec = recorded(experiment, size, seed, records)
+    run = (f'{runs}/{experiment.dataset}/{experiment.method}/'
+           f'{experiment.run_name(seed)}')
     tail = '--record', str(records), *more
     n = N_TEST[size]
     steps = [Step(('afd_evaluate', run, '--n', str(n), *tail, '--attacks',
                    *q), has_evaluation(q, r, n, rec))
-             for q in evaluations_for(e, seed, size)]
-    if seed == 0 and not is_selection_only(e):
+             for q in evaluations_for(experiment, seed, size)]
+    if seed == 0 and not is_selection_only(experiment):
         quick = ['--quick'] if size == 'smoke' else []
         steps.append(Step(('afd_diagnose', run, '--n', str(min(200, n)),
                            *quick, *tail), 'diagnosis' in rec))
     if all(s.done for s in steps):
         return [Step(('afd_train', *recipe_argv(r), '--out', run, *more),
                      True), *steps]
-    kept = ('--keep', '2') if (e.name, seed) in KEEP_EPOCHS else ()
+    kept = ('--keep', '2') if (experiment.name, seed) in KEEP_EPOCHS else ()
     return [training_step(r, run, more, kept), *steps]
 
 # %% ../../nbs/5_results/01_experiments.ipynb #0b1e6e8c

@@ -176,7 +176,7 @@ def row_weakness(
     least = min([r.accuracy, *mine.accuracy,
                  *mine.get('lowest', mine.accuracy)])
     right, lowest = round(r.accuracy*r.n), round(least*r.n)
-    if too_weak(right, lowest, r.n, r.ceiling): return 'too weak'
+    if too_weak(right, lowest, r.n, r.upper_bound): return 'too weak'
     auto = (mine.attack == 'autoattack').any()
     return '' if auto else 'not checked'
 
@@ -340,35 +340,38 @@ def written(
 
 # %% ../../nbs/5_results/04_judged_claims.ipynb #eb31f2c4
 def row_of(
-    c:Claim, # the claim
-    r, # what is read of it; None: not run
+    claim:Claim, # the claim
+    reading, # what is read of it; None: not run
     beside, # of the other form, or None
-    p, # adjusted; None: not tested
+    pvalue, # adjusted; None: not tested
     said, # verdict
 )->dict: # of Reading or None
     "A row of the table."
-    paper = ('' if math.isnan(c.paper_a) else
-             numbers_of(c, c.paper_a, c.paper_b))
-    row = dict(key=c.key, table=c.table, claim=c.claim, where=c.where,
-               scope=c.scope, sign=c.sign, paper=paper, claimed=c.claimed,
+    paper = ('' if math.isnan(claim.paper_a) else
+             numbers_of(claim, claim.paper_a, claim.paper_b))
+    row = dict(key=claim.key, table=claim.table, claim=claim.claim,
+               where=claim.where, scope=claim.scope, sign=claim.sign,
+               paper=paper, claimed=claim.claimed,
                ours='', difference='', value=math.nan, low=math.nan,
                high=math.nan, p=math.nan, test='', detectable=math.nan,
-               unit=c.unit, size='', verdict=said, one_training=False,
+               unit=claim.unit, size='', verdict=said, one_training=False,
                sample='',
-               these_networks='', evidence='', headline=c.headline,
-               note=c.note)
-    if r is None: return row
-    row |= dict(ours=numbers_of(c, r.a, r.b),
-                difference=written(r.d, c.unit), value=r.d.value,
-                low=r.d.low, high=r.d.high,
-                p=math.nan if p is None else p, test=r.d.test,
-                detectable=r.d.detectable,
-                one_training=r.d.unit == 'one training',
-                sample='old sample' if r.old else '',
-                evidence=f"results/{'old/'*r.old}{r.a.source}")
+               these_networks='', evidence='', headline=claim.headline,
+               note=claim.note)
+    if reading is None: return row
+    row |= dict(ours=numbers_of(claim, reading.a, reading.b),
+                difference=written(reading.d, claim.unit),
+                value=reading.d.value,
+                low=reading.d.low, high=reading.d.high,
+                p=math.nan if pvalue is None else pvalue,
+                test=reading.d.test,
+                detectable=reading.d.detectable,
+                one_training=reading.d.unit == 'one training',
+                sample='old sample' if reading.old else '',
+                evidence=f"results/{'old/'*reading.old}{reading.a.source}")
     if said in (RIGHT, WRONG, 'equivalent', 'undecided', *ONE.values()):
-        row['size'] = size_of(c.claimed, r.d)
-    if beside: row['these_networks'] = written(beside.d, c.unit)
+        row['size'] = size_of(claim.claimed, reading.d)
+    if beside: row['these_networks'] = written(beside.d, claim.unit)
     return row
 
 # %% ../../nbs/5_results/04_judged_claims.ipynb #974c011e
@@ -400,19 +403,21 @@ def holm_by_table(
             for k, v in zip(g.key, holm(g.p.to_numpy()))}
 
 def verdict_on(
-    c:Claim, # the claim
-    r:Reading, # what is read of it; None: not run
-    p, # adjusted; None: not tested
+    claim:Claim, # the claim
+    reading:Reading, # what is read of it; None: not run
+    pvalue, # adjusted; None: not tested
     said, # the verdicts on those before it, by key
 )->str: # of VERDICTS
     "One claim; `said` has the verdicts on those before it."
-    if r is None: return 'not run'
-    if c.premise and said[c.premise] != RIGHT: return 'premise not met'
-    if r.weak: return {'too weak': 'attack too weak',
-                       'not checked': 'attack not checked'}[r.weak]
-    one = r.d.unit == 'one training'
-    judged = judge(r.d, margin=c.margin, p=p, networks=one)
-    return said_of(c.sign, judged, one)
+    if reading is None: return 'not run'
+    if claim.premise and said[claim.premise] != RIGHT:
+        return 'premise not met'
+    if reading.weak: return {'too weak': 'attack too weak',
+                       'not checked': 'attack not checked'}[reading.weak]
+    one = reading.d.unit == 'one training'
+    judged = judge(reading.d, margin=claim.margin, pvalue=pvalue,
+                   networks=one)
+    return said_of(claim.sign, judged, one)
 
 # %% ../../nbs/5_results/04_judged_claims.ipynb #5710c578
 def counts(

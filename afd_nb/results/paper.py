@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'LABELS', 'SAMPLE', 'Measured', 'measured', 'over_seeds_of', 'difference_of', 'mark', 'cell', 'counted',
-           'printed', 'recorded_accuracy', 'trainings', 'records_for']
+           'paper_table', 'recorded_accuracy', 'trainings', 'records_for']
 
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #6c4830d8
 import math
@@ -99,7 +99,7 @@ def mark(
     ours:Measured,   # None: not run
     paper_beside:float=None, # the paper's number for the other
     ours_beside:Measured=None, # and ours
-    *, d:Difference=None, # of ours; None: `difference_of`
+    *, difference:Difference=None, # of ours; None: `difference_of`
     weak:bool=False, # the attack carries nothing
 )->str: # of MARKS; '' if the paper has no number
     """What a cell comes to.
@@ -118,10 +118,10 @@ def mark(
     if ours.low <= paper <= ours.high: return '●'
     if ours_beside is None or paper_beside is None or math.isnan(
             paper_beside) or paper == paper_beside: return '○'
-    d = d or difference_of(ours, ours_beside)
+    difference = difference or difference_of(ours, ours_beside)
     claimed = 'above' if paper > paper_beside else 'below'
-    if judge(d, networks=True) != claimed: return '○'
-    return '◌' if d.unit == 'one training' else '◐'
+    if judge(difference, networks=True) != claimed: return '○'
+    return '◌' if difference.unit == 'one training' else '◐'
 
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #18e9fc20
 def cell(
@@ -160,7 +160,7 @@ def counted(
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #c7edcf0a
 LABELS = {'NT': 'nt', 'AT': 'at', 'TRADES': 'trades', 'AFD': 'afd'}
 
-def printed(
+def paper_table(
     table:str, # table1, table2, tableA3, tableA4, tableA5, tableA6
     root=None, # folder of records, the paper's in paper/; None: here
 )->pd.DataFrame: # as the paper prints it

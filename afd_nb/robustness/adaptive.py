@@ -9,11 +9,9 @@ __all__ = ['NAMED', 'LOOKS', 'COLORS', 'toward', 'targeted', 'answers', 'nearest
 # %% ../../nbs/2_robustness/01_adaptive_attacks.ipynb #a4a44fac
 from typing import Callable
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from ..method.more_attacks import apgd
@@ -23,6 +21,7 @@ from ..support.norms import PerImage
 from ..support.checks import check_int, check_labels
 from ..support.freezing import frozen
 from ..support.layers import features_of
+from ..support.statistics import wilson
 
 # %% ../../nbs/2_robustness/01_adaptive_attacks.ipynb #cd58cc00
 def toward(
@@ -178,10 +177,9 @@ def convergence(
                                          seed + 1000*r, x.device),
                                      **settings)
                 left = left[after(run, model, x[left], y[left], batch_size)]
-                ci = binomtest(len(left), len(y)).proportion_ci(
-                    method='wilson')
                 rows.append((name, norm, eps, s, r + 1, len(y),
-                             len(left)/len(y), ci.low, ci.high))
+                             len(left)/len(y),
+                             *map(float, wilson(len(left), len(y)))))
     return pd.DataFrame(rows, columns='attack norm eps steps restarts n '
                         'accuracy low high'.split())
 
@@ -206,6 +204,7 @@ def plot_convergence(
     ax=None,        # axes; None makes a figure
 ): # the axes
     "Accuracy against steps, a line an attack; pale: a single run."
+    import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(5.4, 3))[1]
     most = t.restarts.max()
     for k, (name, part) in enumerate(t.groupby('attack', sort=False)):

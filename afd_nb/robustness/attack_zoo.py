@@ -424,16 +424,16 @@ def autoattack_attack(name, norm, seed, settings):
                                                   part=[k])))
         for k in PARTS[version]))
 
-def function_attack(f, norm, seed, settings, name=None):
+def function_attack(function, norm, seed, settings, name=None):
     "A function `f(model, x, y, *, eps, …)` as an `Attack`."
-    if isinstance(f, Attack): return f
-    if not callable(f):
+    if isinstance(function, Attack): return function
+    if not callable(function):
         raise TypeError("attack must be a name or a function, got "
-                        f"{type(f).__name__}")
-    takes = inspect.signature(f).parameters
-    name = name or getattr(f, '__name__', type(f).__name__)
-    if name in OWN_ATTACKS and OWN_ATTACKS[name][0] is not f:
-        name = f'{f.__module__}.{name}' # another one of that name
+                        f"{type(function).__name__}")
+    takes = inspect.signature(function).parameters
+    name = name or getattr(function, '__name__', type(function).__name__)
+    if name in OWN_ATTACKS and OWN_ATTACKS[name][0] is not function:
+        name = f'{function.__module__}.{name}' # another one of that name
     check_own_settings(name, takes, settings)
     norm = check_choice('norm', norm or 'linf', NORMS)
     more = dict(norm=norm) if 'norm' in takes else {}
@@ -444,7 +444,7 @@ def function_attack(f, norm, seed, settings, name=None):
         at = settings | others
         if name in OWN_ATTACKS and at.get('target') is not None:
             at['target'] = targets_of(at['target'], y)
-        x_adv = f(model, x, y, eps=eps, **more, **draw, **at)
+        x_adv = function(model, x, y, eps=eps, **more, **draw, **at)
         return Outcome(x_adv, y < 0)
     g.looks_around = 'references' in {*takes} - {*settings}
     return Attack(name, norm, 'fixed-budget', 'white-box', 'afd_nb',

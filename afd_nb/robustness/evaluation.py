@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Callable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -109,7 +108,7 @@ class Evaluation:
     norm:str           # of eps
     epsilons:list      # increasing
     robust:np.ndarray  # bool (images, eps): right, and still right
-    ceilings:list      # of each eps: the most that is possible
+    upper_bounds:list  # of each eps: the most that is possible
     settings:dict = field(default_factory=dict) # steps, seed, …
     failed:np.ndarray = None # bool (images, eps): counted as robust
                              # because they could not be attacked
@@ -138,17 +137,17 @@ class Evaluation:
         "Share that is right and still right after the attack."
         return self._series(self.robust.mean(0), 'accuracy')
     @property
-    def ceiling(self)->pd.Series: # by eps, in (0, 1]
+    def upper_bound(self)->pd.Series: # by eps, in (0, 1]
         "No classifier can be above it."
-        return self._series(self.ceilings, 'ceiling')
+        return self._series(self.upper_bounds, 'upper_bound')
 
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #fad4d91b
 @patch
-def table(self:Evaluation)->pd.DataFrame: # accuracy low high ceiling
-    "A row an eps: accuracy, its 95 % Wilson interval, the ceiling."
+def table(self:Evaluation)->pd.DataFrame: # accuracy low high upper_bound
+    "A row an eps: accuracy, its 95 % Wilson interval, the upper bound."
     low, high = wilson(self.robust.sum(0), self.n)
     return pd.DataFrame(dict(accuracy=self.accuracy, low=low, high=high,
-                             ceiling=self.ceiling))
+                             upper_bound=self.upper_bound))
 
 @patch
 def after_parts(self:Evaluation)->pd.DataFrame: # part x eps, in [0, 1]
@@ -171,9 +170,9 @@ def auc(self:Evaluation)->float:
     return area_under_curve(self.epsilons, self.accuracy.values)
 
 @patch(as_prop=True)
-def auc_ceiling(self:Evaluation)->float:
+def auc_upper_bound(self:Evaluation)->float:
     "Area under the upper bound: no classifier's can be larger."
-    return area_under_curve(self.epsilons, self.ceilings)
+    return area_under_curve(self.epsilons, self.upper_bounds)
 
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #366d3994
 def evaluate(
@@ -242,19 +241,19 @@ def evaluate(
 
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #9b0ed8d4
 def kept_images(
-    a:Attack,      # that is done
+    attack:Attack, # that is done
     x:Tensor,      # clean images (n, c, h, w)
     epsilons:list, # radii
-    w,             # the `Work`
+    state,         # the `EvalProgress`
 )->Tensor: # (eps, n, c, h, w)
     "Where the attack left each image; one that was wrong, as it was."
-    if len(w.kept): return torch.from_numpy(w.kept)
-    found = torch.from_numpy(w.found).to(x)
-    todo = torch.from_numpy(w.right & ~w.failed[:, 0]).to(x.device)
+    if len(state.kept): return torch.from_numpy(state.kept)
+    found = torch.from_numpy(state.found).to(x)
+    todo = torch.from_numpy(state.right & ~state.failed[:, 0]).to(x.device)
     out = x.repeat(len(epsilons), 1, 1, 1, 1)
     for j, eps in enumerate(epsilons):
         if eps and todo.any():
-            out[j, todo] = a.clip_to_ball(x[todo], found[todo], eps)
+            out[j, todo] = attack.clip_to_ball(x[todo], found[todo], eps)
     return out.cpu()
 
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #37a32443
@@ -297,27 +296,30 @@ def num_passes(
     return n*len(epsilons)*a.cost
 
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #9f4afb75
-def to_evaluation(x, y, a, epsilons, envelope, w, seen, order)->Evaluation:
+def to_evaluation(x, y, attack, epsilons, envelope, state, seen,
+                  order)->Evaluation:
     "The `Evaluation` of finished work."
-    stands = w.by < 0
+    stands = state.by < 0
     if envelope: stands = np.logical_and.accumulate(stands, 1)
-    parts = [p.name if a.name == 'autoattack' else f'run {k + 1}'
-             for k, p in enumerate(a.parts)]
-    settings = dict(a.settings, seed=a.seed)
+    parts = [p.name if attack.name == 'autoattack' else f'run {k + 1}'
+             for k, p in enumerate(attack.parts)]
+    settings = dict(attack.settings, seed=attack.seed)
     if not envelope: settings['envelope'] = False
-    robust = w.right[:, None] & stands
-    aims = a.target is not None # then neither bound nor yardstick holds
-    e = Evaluation(a.name, a.norm, epsilons, robust, [1.]*len(epsilons)
-                   if aims else accuracy_upper_bounds(x, y, epsilons,
-                                                      a.norm), settings,
-                   w.failed & robust, distinct_notes([
-                       *seen.flags, *eps_flags(epsilons[-1], a.norm),
-                       *w.notes]),
-                   parts, w.by, seen.mark + f', toward {a.target}'*aims,
+    robust = state.right[:, None] & stands
+    aims = attack.target is not None # neither bound nor yardstick holds
+    top = ([1.]*len(epsilons) if aims else
+           accuracy_upper_bounds(x, y, epsilons, attack.norm))
+    e = Evaluation(attack.name, attack.norm, epsilons, robust, top,
+                   settings, state.failed & robust, distinct_notes([
+                       *seen.flags, *eps_flags(epsilons[-1], attack.norm),
+                       *state.notes]),
+                   parts, state.by,
+                   seen.mark + f', toward {attack.target}'*aims,
                    y.cpu().numpy(), order)
     for j, eps in enumerate(epsilons):
-        if eps: check_not_all_failed(a, e.failed[robust[:, j], j], e.notes)
-    if a.name == 'autoattack': e.notes += square_flag(e)
+        if eps: check_not_all_failed(attack, e.failed[robust[:, j], j],
+                                     e.notes)
+    if attack.name == 'autoattack': e.notes += square_flag(e)
     return e
 
 def distinct_notes(notes)->list:
@@ -354,6 +356,7 @@ def plot_curves(
         raise ValueError(f"{' and '.join(sorted(norms))} do not share an "
                          "axis")
     unit = unit or ', '.join([*norms, 'pixel units'])
+    import matplotlib.pyplot as plt # where a figure is drawn, not before
     if ax is None: ax = plt.subplots(figsize=(4.6, 3))[1]
     last = [*curves][-1]
     for name, e in curves.items():
@@ -365,9 +368,9 @@ def plot_curves(
         if 'lowest' in t:
             ax.plot(t.index, 100*t.lowest, color=style['color'], lw=.8,
                     label='lowest of all' if name == last else None)
-    if (t.ceiling < 1).any():
-        ax.plot(t.index, 100*t.ceiling, color='k', lw=1, ls=(0, (1, 3)),
-                label='ceiling', drawstyle='steps-post', marker='_',
+    if (t.upper_bound < 1).any():
+        ax.plot(t.index, 100*t.upper_bound, color='k', lw=1, ls=(0, (1, 3)),
+                label='upper bound', drawstyle='steps-post', marker='_',
                 ms=7)
     ax.set(xlabel=f'eps ({unit})', ylabel='accuracy (%)',
            ylim=(-2, 102))
@@ -397,7 +400,7 @@ def worst_case(
                              "images) are not about the same model, images "
                              "and norm")
     top = {v: c for e in evaluations
-           for v, c in zip(e.epsilons, e.ceilings)}
+           for v, c in zip(e.epsilons, e.upper_bounds)}
     epsilons = sorted(top)
     robust = np.ones((first.n, len(epsilons)), bool)
     failed = np.zeros_like(robust)
@@ -438,7 +441,7 @@ def too_weak(
     left:int,      # images that the attack leaves right
     lowest:int,    # those of them that no attack takes
     n:int,         # images
-    ceiling:float=1., # no classifier exceeds it, see `accuracy_upper_bound`
+    upper_bound:float=1., # of any classifier: `accuracy_upper_bound`
 )->bool:
     """Is an attack too weak for a claim that rests on it?
 
@@ -446,10 +449,10 @@ def too_weak(
     --------
     >>> too_weak(450, 60, 1000), too_weak(480, 450, 1000)
     (True, False)
-    >>> too_weak(450, 450, 1000, ceiling=.4)
+    >>> too_weak(450, 450, 1000, upper_bound=.4)
     True
     """
-    if left > ceiling*n + 1e-6: return True
+    if left > upper_bound*n + 1e-6: return True
     return bool(left >= 2*lowest and
                 wilson(left - lowest, n)[0] > POINTS)
 
@@ -534,13 +537,13 @@ def tidy(
     rows = []
     for e, stands in zip(evaluations, yardsticks(evaluations)):
         least = stands.sum(0)
-        areas = dict(auc=np.nan, auc_ceiling=np.nan)
+        areas = dict(auc=np.nan, auc_upper_bound=np.nan)
         if len(e.epsilons) > 1:
-            areas = dict(auc=e.auc, auc_ceiling=e.auc_ceiling)
+            areas = dict(auc=e.auc, auc_upper_bound=e.auc_upper_bound)
         rows += [dict(attack=e.attack, norm=e.norm, eps=eps, n=e.n,
                       **row._asdict(), lowest=k/e.n,
                       gap=row.accuracy - k/e.n, weak=too_weak(
-                          round(row.accuracy*e.n), k, e.n, row.ceiling),
+                          round(row.accuracy*e.n), k, e.n, row.upper_bound),
                       failed=e.n_failed[eps], **areas,
                       settings=json.dumps(e.settings, sort_keys=True,
                                           default=str))
@@ -579,6 +582,7 @@ def plot_panels(
     groups = list(df.groupby(['attack', 'norm'], sort=False))
     columns = min(columns, len(groups))
     rows = -(-len(groups)//columns)
+    import matplotlib.pyplot as plt
     fig, axes = plt.subplots(rows, columns, squeeze=False, sharey=True,
                              figsize=(2.3*columns, .5 + 2.1*rows))
     for ax in axes.flat[len(groups):]: ax.set_axis_off()

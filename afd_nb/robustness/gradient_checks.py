@@ -79,7 +79,7 @@ def zero_gradients(
 def fosc(
     x_adv:Tensor,    # where an attack stopped, (b, c, h, w)
     x:Tensor,        # centre of the ball, (b, c, h, w) in [0, 1]
-    g:Tensor,        # gradient of the loss at x_adv
+    grad:Tensor,        # gradient of the loss at x_adv
     eps:float,       # radius in pixel units
     norm:str='linf', # of eps
 )->Tensor: # (b,) in [0, 1]
@@ -91,14 +91,14 @@ def fosc(
     >>> [fosc(v, x, g, .25).item() for v in (x + .25*g, x, x - .25*g)]
     [0.0, 0.5, 1.0]
     """
-    check_alike(x_adv, x, g, ndim=4)
+    check_alike(x_adv, x, grad, ndim=4)
     check_number('eps', eps, 0)
     check_choice('norm', norm, NORMS)
     d, x = (x_adv - x).double().flatten(1), x.double()
-    at = (d*g.flatten(1)).sum(1)
-    best, least = (linear_optimum(s*g.double(), x, eps, norm)
+    at = (d*grad.flatten(1)).sum(1)
+    best, least = (linear_optimum(s*grad.double(), x, eps, norm)
                    for s in (1, -1))
-    return ((best - at)/(best + least)).clamp(0, 1).to(g)
+    return ((best - at)/(best + least)).clamp(0, 1).to(grad)
 
 # %% ../../nbs/2_robustness/05_gradient_checks.ipynb #d0413153
 def loss_surface(

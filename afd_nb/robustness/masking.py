@@ -110,12 +110,12 @@ def more_than(self:AttackRunner,
 @patch
 def row(self:AttackRunner,
     check:str, # of `CHECKS`
-    v=None,    # as in `row`
+    values=None,    # as in `row`
     why:str='', # in words
     **more,    # of `row`
 )->dict: # as of `row`
     "A row at the report's level."
-    return row(check, v, why, level=self.level, **more)
+    return row(check, values, why, level=self.level, **more)
 
 # %% ../../nbs/2_robustness/07_gradient_masking.ipynb #5f572d14
 def by_gradient(

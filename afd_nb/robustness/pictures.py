@@ -40,14 +40,14 @@ def in_8_bits(
 def accuracy_8bit(
     model:nn.Module, # images in [0, 1] -> logits
     x:Tensor,        # clean images (n, c, h, w)
-    e,               # the `Evaluation`, with its images kept
+    evaluation,      # the `Evaluation`, with its images kept
     batch_size:int=500, # images at a time
 )->list: # of each eps, in [0, 1]
     "Share that is right, and right after the attack, both in 8 bits."
-    if e.x_adv is None:
+    if evaluation.x_adv is None:
         raise ValueError("the evaluation has no images: keep=True")
-    y = torch.as_tensor(e.y, device=x.device)
-    aim = e.settings.get('target')
+    y = torch.as_tensor(evaluation.y, device=x.device)
+    aim = evaluation.settings.get('target')
     aim = None if aim is None else targets_of(aim, y)
     with frozen(model), seeded(0):
         said = lambda v: torch.cat([
@@ -55,7 +55,7 @@ def accuracy_8bit(
             for b in v.split(batch_size)])
         right = said(x) == y
         left = [right & (said(v) == y if aim is None else said(v) != aim)
-                for v in e.x_adv]
+                for v in evaluation.x_adv]
     return [v.double().mean().item() for v in left]
 
 # %% ../../nbs/2_robustness/04_adversarial_images.ipynb #bb4dbd64
@@ -89,7 +89,7 @@ PICTURES = 100 # of each eps, at most; the tensors hold all images
 def save_images(
     folder,   # MODEL/ATTACK-NORM is made in it
     x:Tensor, # clean images (n, c, h, w)
-    e,        # the `Evaluation`, with its images kept
+    evaluation, # the `Evaluation`, with its images kept
     share=None, # of `accuracy_8bit`, to be written down
     model:str='model', # its name
 )->Path: # the new folder; FileExistsError if all names are taken
@@ -99,19 +99,20 @@ def save_images(
     as they were attacked; `eps…/0003.png` is a strip of three and
     `eps…/0003-perturbed.png` the perturbed image alone.
     """
-    if e.x_adv is None:
+    if evaluation.x_adv is None:
         raise ValueError("the evaluation has no images: keep=True")
     plain = lambda s: re.sub(r'[^\w.-]+', '-', s)
-    place, name = Path(folder)/plain(model), plain(f'{e.attack}-{e.norm}')
+    place = Path(folder)/plain(model)
+    name = plain(f'{evaluation.attack}-{evaluation.norm}')
     names = [name, *(f'{name}-{k}' for k in range(2, 100))]
     out = next((place/k for k in names if not (place/k).exists()), None)
     if out is None: raise FileExistsError(f"{place} has 99 of {name}")
     out.mkdir(parents=True)
-    x, tensors = x.cpu(), {'x': x.cpu(), 'y': torch.as_tensor(e.y)}
+    x, tensors = x.cpu(), {'x': x.cpu(), 'y': torch.as_tensor(evaluation.y)}
     most = {}
-    for j, eps in enumerate(e.epsilons):
+    for j, eps in enumerate(evaluation.epsilons):
         if not eps: continue
-        moved = e.x_adv[j].cpu()
+        moved = evaluation.x_adv[j].cpu()
         tensors[f'x_adv at {eps:g}'] = moved
         most[eps] = (moved - x).abs().max().clamp_min(1e-6).item()
         (out/f'eps{eps:g}').mkdir()
@@ -125,10 +126,11 @@ def save_images(
     with atomic_write(out/'images.safetensors') as tmp:
         save_file({k: v.contiguous() for k, v in tensors.items()}, tmp)
     write_json(out/'about.json', dict(
-        model=model, fingerprint=e.about, attack=e.attack, norm=e.norm,
-        settings=e.settings, order=e.order,
+        model=model, fingerprint=evaluation.about,
+        attack=evaluation.attack, norm=evaluation.norm,
+        settings=evaluation.settings, order=evaluation.order,
         images=len(x), pictures=min(PICTURES, len(x)),
-        epsilons=e.epsilons, accuracy=e.accuracy.tolist(),
+        epsilons=evaluation.epsilons, accuracy=evaluation.accuracy.tolist(),
         accuracy_8bit=share, full_change={f'{k:g}': v for k, v
                                           in most.items()}))
     return out

@@ -104,7 +104,8 @@ def evaluation_rows(
         more = dict(failed=int(e.n_failed[eps]), notes=e.notes)
         row = dict(attack=e.attack, norm=e.norm, settings=e.settings,
                    split=split, order=e.order, n=e.n, eps=eps,
-                   right=int(right.sum()), ceiling=round(e.ceilings[j], 6),
+                   right=int(right.sum()),
+                   upper_bound=round(e.upper_bounds[j], 6),
                    measured=0, answers=pack_answers(right))
         if e.y is not None: row['by_class'] = np.bincount(
             e.y[right], minlength=e.y.max() + 1).tolist()
@@ -217,7 +218,7 @@ def merge_rows(old:list, new:list)->list:
 # %% ../../nbs/2_robustness/10_records.ipynb #335ff540
 RECORD_KEYS = {'schema', 'recipe', 'shortened', 'best_epoch', 'seconds',
                'device', 'versions', 'history', 'evaluations'}
-ROW_KEYS = (ROW_ID - {'order'}) | {'right', 'ceiling'} # of either form
+ROW_KEYS = (ROW_ID - {'order'}) | {'right', 'upper_bound'} # of either form
 SCHEMA2_KEYS = {'measured', 'class_counts'} # since schema 2, in the record
 SCHEMA2_ROW_KEYS = {'order', 'answers', 'measured'} # and in a row
 
@@ -236,6 +237,7 @@ def read_record(
                                            for r in rows)):
         raise ValueError(f"{path}: evaluations must be rows")
     for row in rows:
+        if 'ceiling' in row: row['upper_bound'] = row.pop('ceiling') # 0.1
         if lacks := ((ROW_KEYS | SCHEMA2_ROW_KEYS if new else ROW_KEYS)
                      - set(row)):
             raise ValueError(f"{path} lacks {', '.join(sorted(lacks))} in a "
@@ -276,7 +278,7 @@ def read_results(
     --------
     >>> import tempfile
     >>> row = dict(attack='pgd', norm='linf', settings={}, split='test',
-    ...            n=100, eps=.2, right=25, ceiling=1.)
+    ...            n=100, eps=.2, right=25, upper_bound=1.)
     >>> row |= dict(order='shuffled-0', measured=0,
     ...             answers=pack_answers([True]*25 + [False]*75))
     >>> record = dict(schema=2, recipe=dataclasses.asdict(Recipe()),
@@ -307,7 +309,7 @@ def read_results(
                 eps=e['eps'], split=e['split'],
                 order=e.get('order', 'as filed'), n=e['n'],
                 accuracy=e['right']/e['n'], low=float(low),
-                high=float(high), ceiling=e['ceiling'],
+                high=float(high), upper_bound=e['upper_bound'],
                 failed=e.get('failed', 0),
                 seconds=rec['seconds'],
                 shortened=', '.join(rec['shortened']),
@@ -330,7 +332,8 @@ def yardstick(
     Examples
     --------
     >>> one = dict(dataset='mnist', method='at', run='seed0', seed=0,
-    ...     split='test', order='shuffled-0', norm='l1', n=8, ceiling=1.)
+    ...     split='test', order='shuffled-0', norm='l1', n=8,
+    ...     upper_bound=1.)
     >>> t = yardstick(pd.DataFrame([
     ...     dict(one, attack='a', eps=5., accuracy=.75, answers='e7'),
     ...     dict(one, attack='b', eps=10., accuracy=.5, answers='3c')]))
@@ -343,7 +346,7 @@ def yardstick(
     t = t.join(least)
     t['gap'] = t.accuracy - t.lowest
     t['weak'] = [too_weak(round(r.accuracy*r.n), round(r.lowest*r.n), r.n,
-                          r.ceiling) for r in t.itertuples()]
+                          r.upper_bound) for r in t.itertuples()]
     return t.set_index(results.index)
 
 # %% ../../nbs/2_robustness/10_records.ipynb #8fd7a201
@@ -414,7 +417,8 @@ class Records:
         "A table of `afd_analyse` or `afd_transfer`, with later seeds."
         file = self.home/dataset/name
         if not file.exists(): return None
-        read = lambda f: pd.read_csv(f, dtype=dict(answers=str))
+        read = lambda f: pd.read_csv(f, dtype=dict(answers=str)).rename(
+            columns=lambda k: k.replace('ceiling', 'upper_bound')) # 0.1
         t, more = read(file), file.parent/'seeds'/file.name
         if not more.exists(): return t
         return pd.concat([t, read(more)], ignore_index=True)

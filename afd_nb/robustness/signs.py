@@ -106,7 +106,7 @@ def bounds(
 # %% ../../nbs/2_robustness/06_masking_signs.ipynb #e114aeb0
 def row(
     check:str,    # of `CHECKS`
-    v=None,       # what each image adds, (n,); None: not run; or a number
+    values=None,  # what each image adds, (n,); or a number; None: not run
     why:str='',   # in words
     *, tries:int=1,       # the largest of how many
     level:float=LEVEL, # of the whole report
@@ -122,16 +122,17 @@ def row(
     'ok'
     """
     c = CHECKS[check_choice('check', check, CHECKS)]
-    asked = () if v is None else np.atleast_1d(np.asarray(v, float))
+    asked = (() if values is None else
+             np.atleast_1d(np.asarray(values, float)))
     known = np.asarray([u for u in asked if u == u])
-    if v is None: value = low = high = np.nan
+    if values is None: value = low = high = np.nan
     elif not len(known): raise ValueError(f"{check}: no image was asked")
     elif c.kind == 'exact': value = low = high = known.mean()
     else: value, low, high = bounds(known, c.kind,
                                     level/len(UNSURE)/tries)
-    verdict = ('not run' if v is None else 'suspicious'
+    verdict = ('not run' if values is None else 'suspicious'
                if low > c.threshold else 'ok')
-    means = c.means if v is not None else ''
+    means = c.means if values is not None else ''
     return dict(sign=c.sign, check=check, value=float(value),
         low=float(low), high=float(high), n=len(known),
         threshold=float(c.threshold), kind=c.kind, verdict=verdict,

@@ -40,7 +40,7 @@ def unchanged(
 
 # %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #a964a784
 def bisect_failures(
-    f:Callable, # (model, x, y, eps, seed) -> Outcome
+    attack:Callable, # (model, x, y, eps, seed) -> Outcome
     model,      # images -> logits
     x:Tensor,   # images (b, c, h, w) in [0, 1]
     y:Tensor,   # labels (b,)
@@ -48,13 +48,13 @@ def bisect_failures(
     seed:int,   # of the attack's random numbers
 )->Outcome:
     "Call the library; where it raises, halve, and mark what is left."
-    try: return f(model, x, y, eps, seed)
+    try: return attack(model, x, y, eps, seed)
     except torch.OutOfMemoryError: raise
     except (ArithmeticError, AssertionError, IndexError, RuntimeError,
             ValueError) as e:
         if len(x) == 1: return unchanged(x, [f'{type(e).__name__}: {e}'])
     half = len(x)//2
-    a, b = (bisect_failures(f, model, x[s], y[s], eps, seed)
+    a, b = (bisect_failures(attack, model, x[s], y[s], eps, seed)
             for s in (slice(half), slice(half, None)))
     return Outcome(torch.cat([a.x_adv, b.x_adv]),
                    torch.cat([a.failed, b.failed]),
@@ -97,10 +97,10 @@ class FirstAdversarialTracker(nn.Module):
         self.x_adv[i[near]], self.fooled[i[near]] = v[near], True
         if self.fooled.all(): raise AllFooled
 
-def track_first_adversarial(f, net, x, y, eps, seed, norm)->Outcome:
+def track_first_adversarial(attack, net, x, y, eps, seed, norm)->Outcome:
     "The attack's outcome, with the first points that fooled."
     w = FirstAdversarialTracker(net, x, y, eps, norm)
-    once = lambda _, v, *more: f(w if v is x else net, v, *more)
+    once = lambda _, v, *more: attack(w if v is x else net, v, *more)
     try: out = bisect_failures(once, net, x, y, eps, seed)
     except AllFooled: out = unchanged(x)
     out.x_adv[w.fooled] = w.x_adv[w.fooled]
@@ -142,7 +142,7 @@ def default_dtype(
 UNFUSED = 'ddn', 'bb-l2', 'bb-linf'
 
 def run_guarded(
-    a,         # an `Attack`
+    attack,    # an `Attack`
     model,     # images -> logits
     x:Tensor,  # images (b, c, h, w) in [0, 1]
     y:Tensor,  # labels (b,)
@@ -151,25 +151,27 @@ def run_guarded(
     whole:bool=False, # never leave out an image on the way
 )->Outcome: # NaN counts as failed
     "The library's answer, with random state and model put back."
-    if a.name.startswith('deepfool'): # it goes back twice: `ForwardCache`
+    if attack.name.startswith('deepfool'): # goes back twice: `ForwardCache`
         model = getattr(model, '_orig_mod', model)
     early_stop = early_stop and not whole
-    with frozen(model), seeded(a.seed):
-        alone = (a.library == 'afd_nb' or a.cost == 1
-                 or a.name in UNFUSED)
+    with frozen(model), seeded(attack.seed):
+        alone = (attack.library == 'afd_nb' or attack.cost == 1
+                 or attack.name in UNFUSED)
         net = model if alone else cached_fused(model, x)
         if whole: net = WholeBatch(net, len(x))
-        if a.library == 'afd_nb':
+        if attack.library == 'afd_nb':
             stay = dict(early_stop=False) if whole else {}
-            out = a.f(net, x, y, eps, a.seed, **stay)
+            out = attack.f(net, x, y, eps, attack.seed, **stay)
         else:
             with default_dtype(x.dtype):
-                if early_stop and a.target is None and a.library in (
-                        'foolbox', 'advertorch'):
-                    out = track_first_adversarial(a.f, net, x, y, eps,
-                                                  a.seed, a.norm)
-                else: out = bisect_failures(a.f, net, x, y, eps, a.seed)
-    if whole and net.parted: out.notes.append(PARTIAL_BATCH.format(a.name))
+                if early_stop and attack.target is None and (
+                        attack.library in ('foolbox', 'advertorch')):
+                    out = track_first_adversarial(attack.f, net, x, y, eps,
+                                                  attack.seed, attack.norm)
+                else: out = bisect_failures(attack.f, net, x, y, eps,
+                                            attack.seed)
+    if whole and net.parted:
+        out.notes.append(PARTIAL_BATCH.format(attack.name))
     return checked_outcome(out, x)
 
 def checked_outcome(

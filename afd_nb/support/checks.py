@@ -9,24 +9,23 @@ __all__ = ['ROUNDING', 'detached', 'check_images', 'check_labels', 'check_choice
 import math
 from numbers import Integral
 
-import torch
-from torch import Tensor
-
 # %% ../../nbs/appendix_a_support/05_checks.ipynb #a3bb3a94
 ROUNDING = 1e-6 # outside [0, 1] that resizing may leave
 
 def detached(
-    x:Tensor, # perhaps part of a graph, or made in inference mode
-)->Tensor: # the same values, without either
+    x, # a tensor, perhaps part of a graph, or made in inference mode
+): # the same values, without either
     "A tensor that autograd can start from."
+    import torch
     if not x.is_inference(): return x.detach()
     with torch.inference_mode(False): return x.clone()
 
 def check_images(
-    x:Tensor, # images (b, c, h, w) in [0, 1], floating point
-)->Tensor: # x, detached; a rounding error outside [0, 1] is cut off
+    x, # a tensor: images (b, c, h, w) in [0, 1], floating point
+): # x, detached; a rounding error outside [0, 1] is cut off
     "Refuse, by ValueError or TypeError, what is not images in [0, 1]."
-    if not isinstance(x, Tensor):
+    import torch
+    if not isinstance(x, torch.Tensor):
         raise TypeError(f"images must be a torch tensor, "
                         f"got {type(x).__name__}")
     if not x.is_floating_point():
@@ -50,12 +49,13 @@ def check_images(
 
 # %% ../../nbs/appendix_a_support/05_checks.ipynb #494ed435
 def check_labels(
-    y:Tensor,            # classes (b,), int64
+    y,                   # a tensor: classes (b,), int64
     n:int=None,          # how many labels there must be
     n_classes:int=None,  # labels must be below it
-)->Tensor: # y, not of inference mode
+): # y, not of inference mode
     "Refuse, by ValueError or TypeError, labels not `n` in [0, n_classes)."
-    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+    import torch
+    if not isinstance(y, torch.Tensor) or y.dtype != torch.int64:
         raise TypeError("labels must be an int64 tensor, got "
                         f"{getattr(y, 'dtype', type(y).__name__)}")
     if y.ndim != 1 or n is not None and len(y) != n:

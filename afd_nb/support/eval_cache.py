@@ -97,12 +97,13 @@ class EvalProgress:
     kept:np.ndarray = field(default_factory=lambda: np.zeros(0, 'f4'))
                       # where it ended (eps, n, c, h, w), if asked for
 
-def new_progress(right, x, a, epsilons, keep=False)->EvalProgress:
+def new_progress(right, x, attack, epsilons, keep=False)->EvalProgress:
     "Nothing attacked yet."
     n, k = len(right), len(epsilons)
     kept = (np.repeat(x.cpu().numpy()[None], k, 0)
-            if keep and a.kind == 'fixed-budget' else np.zeros(0, 'f4'))
-    found = np.zeros(0 if a.kind == 'fixed-budget' else x.shape, 'f4')
+            if keep and attack.kind == 'fixed-budget'
+            else np.zeros(0, 'f4'))
+    found = np.zeros(0 if attack.kind == 'fixed-budget' else x.shape, 'f4')
     return EvalProgress(right.copy(), np.full((n, k), -1, 'i1'),
                         np.zeros((n, k), 'i1'), np.zeros((n, k), bool), [],
                         epsilons, found, kept)
@@ -245,13 +246,14 @@ def map_distributed(f, todo): # yields (batch, f of the batch)
         yield i, answer
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #858d81ba
-def run_fixed_budget(model, x, y, a, epsilons, size, envelope, w, s,
-                     progress, whole=False):
+def run_fixed_budget(model, x, y, attack, epsilons, size, envelope, state,
+                     clean, progress, whole=False):
     "A fixed-budget attack: eps by eps, part by part, who still stands."
     for j, eps in enumerate(epsilons):
-        alive = w.right & (not envelope or (w.by[:, :j] < 0).all(1))
-        for k, part in enumerate(a.parts or (a,)):
-            left = alive & ((w.by[:, j] < 0) | (w.by[:, j] >= k)) & (eps > 0)
+        alive = state.right & (not envelope or (state.by[:, :j] < 0).all(1))
+        for k, part in enumerate(attack.parts or (attack,)):
+            left = alive & ((state.by[:, j] < 0)
+                            | (state.by[:, j] >= k)) & (eps > 0)
             asked = left | left.any() if whole else left
             progress(int(len(y) - asked.sum())*part.cost)
             def attacked(i): # fooled, failed, notes, where it ended
@@ -259,38 +261,39 @@ def run_fixed_budget(model, x, y, a, epsilons, size, envelope, w, s,
                                early_stop=envelope, whole=whole)
                 wrong = part.fooled(predict(model, out.x_adv),
                                     y[i]) & ~out.failed
-                moved = out.x_adv.cpu().numpy() if len(w.kept) else None
+                moved = out.x_adv.cpu().numpy() if len(state.kept) else None
                 return (wrong.cpu().numpy(), out.failed.cpu().numpy(),
                         out.notes, moved)
             for turn in rank_batches(asked, size):
-                todo = [i for i in turn if (w.done[i, j] <= k).any()]
+                todo = [i for i in turn if (state.done[i, j] <= k).any()]
                 for i, (wrong, failed, notes, moved) in map_distributed(
                         attacked, todo):
                     if moved is not None:
-                        w.kept[j:, i[left[i]]] = moved[left[i]]
-                    w.by[i[wrong & left[i]], j] = k
-                    w.done[i, j] = k + 1
-                    w.failed[i, j] |= failed
-                    w.notes = list(dict.fromkeys([*w.notes, *notes]))
-                if todo: s.save(w)
+                        state.kept[j:, i[left[i]]] = moved[left[i]]
+                    state.by[i[wrong & left[i]], j] = k
+                    state.done[i, j] = k + 1
+                    state.failed[i, j] |= failed
+                    state.notes = [*dict.fromkeys([*state.notes, *notes])]
+                if todo: clean.save(state)
                 progress(sum(map(len, turn))*part.cost)
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #b5a591ee
-def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s,
-                     progress, whole=False):
+def run_minimum_norm(model, x, y, attack, epsilons, size, envelope, state,
+                     clean, progress, whole=False):
     "A one-step or minimum-norm attack: once for all eps."
-    asked = w.right | w.right.any() if whole else w.right
-    progress(int((~asked).sum())*len(epsilons)*a.cost)
-    if w.epsilons != epsilons: # of the same finds
+    asked = state.right | state.right.any() if whole else state.right
+    progress(int((~asked).sum())*len(epsilons)*attack.cost)
+    if state.epsilons != epsilons: # of the same finds
         k = len(epsilons)
-        w.by = np.full((len(y), k), -1, 'i1')
-        w.done = np.minimum(w.done[:, :1], 1).repeat(k, 1)
-        w.failed = w.failed[:, :1].repeat(k, 1)
-        w.epsilons = epsilons
+        state.by = np.full((len(y), k), -1, 'i1')
+        state.done = np.minimum(state.done[:, :1], 1).repeat(k, 1)
+        state.failed = state.failed[:, :1].repeat(k, 1)
+        state.epsilons = epsilons
     def find(i): # finds, failed, notes
-        if w.done[i].all(): return w.found[i], w.failed[i, 0], []
+        if state.done[i].all():
+            return state.found[i], state.failed[i, 0], []
         more = dict(whole=True) if whole else {}
-        out = a.minimal_adversarial(model, x[i], y[i], **more)
+        out = attack.minimal_adversarial(model, x[i], y[i], **more)
         return out.x_adv.cpu().numpy(), out.failed.cpu().numpy(), out.notes
     def cut(i): # finds, failed, notes, what fooled at each eps
         found, failed, notes = find(i)
@@ -301,16 +304,17 @@ def run_minimum_norm(model, x, y, a, epsilons, size, envelope, w, s,
             if not left.any(): continue
             rows = left | whole
             k = i[rows]
-            z = predict(model, a.clip_to_ball(
+            z = predict(model, attack.clip_to_ball(
                 x[k], v[torch.from_numpy(rows)], eps))
-            wrong[rows, j] = a.fooled(z, y[k]).cpu().numpy() & left[rows]
+            wrong[rows, j] = (attack.fooled(z, y[k]).cpu().numpy()
+                              & left[rows])
         return found, failed, notes, wrong
     for turn in rank_batches(asked, size):
-        todo = [i for i in turn if not (w.done[i] == 2).all()]
+        todo = [i for i in turn if not (state.done[i] == 2).all()]
         for i, (found, failed, notes, wrong) in map_distributed(cut, todo):
-            w.found[i], w.failed[i] = found, failed[:, None]
-            w.notes = list(dict.fromkeys([*w.notes, *notes]))
-            w.by[i] = np.where(wrong, 0, -1)
-            w.done[i] = 2 # found, and cut to every eps
-        if todo: s.save(w)
-        progress(sum(map(len, turn))*len(epsilons)*a.cost)
+            state.found[i], state.failed[i] = found, failed[:, None]
+            state.notes = list(dict.fromkeys([*state.notes, *notes]))
+            state.by[i] = np.where(wrong, 0, -1)
+            state.done[i] = 2 # found, and cut to every eps
+        if todo: clean.save(state)
+        progress(sum(map(len, turn))*len(epsilons)*attack.cost)

@@ -56,10 +56,10 @@ class FoldedConv(nn.Module):
 class GreyConv(torch.autograd.Function):
     "A convolution of one channel with a faster gradient of its input."
     @staticmethod
-    def forward(ctx, x, w, b, how):
-        ctx.save_for_backward(w)
+    def forward(ctx, x, weight, bias, how):
+        ctx.save_for_backward(weight)
         ctx.size, ctx.how = x.shape[2:], how
-        return F.conv2d(x, w, b, **how)
+        return F.conv2d(x, weight, bias, **how)
     @staticmethod
     def backward(ctx, g):
         w, = ctx.saved_tensors

@@ -143,18 +143,19 @@ class Features(nn.Module):
 
 # %% ../../nbs/appendix_a_support/11_layers.ipynb #7a06dbd4
 def over_positions(
-    f:Features,    # whose `axis` is kept once it is known
+    features:Features, # whose `axis` is kept once it is known
     h:Tensor,      # what the layer gave, (b, …)
     net:nn.Module, # that it is a layer of
     x:Tensor,      # images (b, c, h, w)
 )->Tensor: # (b, c); ValueError if the axis must be named
     "The mean over all axes but the channels'."
-    if f.axis is None: # a linear layer's input has them last
-        f.axis = channel_axis(net, f.layer, x) if f.layer else h.ndim - 1
-    if f.axis is None:
-        raise ValueError(f"{f.layer} gives {tuple(h.shape)}: which axis "
-                         "has the channels? Give axis=1 or axis=-1")
-    return h.movedim(f.axis, 1).flatten(2).mean(2)
+    if features.axis is None: # a linear layer's input has them last
+        features.axis = (channel_axis(net, features.layer, x)
+                         if features.layer else h.ndim - 1)
+    if features.axis is None:
+        raise ValueError(f"{features.layer} gives {tuple(h.shape)}: which "
+                         "axis has the channels? Give axis=1 or axis=-1")
+    return h.movedim(features.axis, 1).flatten(2).mean(2)
 
 def check_has_features(
     net:nn.Module, # images -> logits

@@ -60,7 +60,7 @@ def _some(t, least=1e-12):
     return t.clamp_min(max(least, torch.finfo(t.dtype).tiny))
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #c031d230
-def _steepest_linf(g, x, length, pixels=None): return g.sign()*length
+def _steepest_linf(grad, x, length, pixels=None): return grad.sign()*length
 
 def _project_linf(v, x, eps):
     return (x + (v - x).clamp(-eps, eps)).clamp(0, 1)
@@ -80,11 +80,11 @@ def _stretch(a, room, length):
     return t
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #38c69caa
-def _steepest_l2(g, x, length, pixels=None):
-    a, room = _flat(g).abs(), _flat(room_to_box(g, x))
+def _steepest_l2(grad, x, length, pixels=None):
+    a, room = _flat(grad).abs(), _flat(room_to_box(grad, x))
     a = a/_some(a.amax(1, keepdim=True), 1e-30)
     t = _stretch(a, room, _column(length)).clamp_max(1e4)
-    return _along(g, t*a)
+    return _along(grad, t*a)
 
 def _project_l2(v, x, eps):
     d = v - x
@@ -97,17 +97,17 @@ def _project_l2(v, x, eps):
     return (x + _along(d, size)).clamp(0, 1)
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #cf07ed02
-def _steepest_l1(g, x, length, pixels=1):
+def _steepest_l1(grad, x, length, pixels=1):
     length, pixels = _column(length), _column(pixels)
-    a, order = _flat(g).abs().sort(1, descending=True)
-    most = _flat(room_to_box(g, x)).gather(1, order)*(a > 0)
+    a, order = _flat(grad).abs().sort(1, descending=True)
+    most = _flat(room_to_box(grad, x)).gather(1, order)*(a > 0)
     spent = most.clamp_max(length/pixels).cumsum(1).clamp_max(length)
     size = spent - F.pad(spent, (1, 0))[:, :-1]
-    return _along(g, torch.zeros_like(a).scatter_(1, order, size))
+    return _along(grad, torch.zeros_like(a).scatter_(1, order, size))
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #4c7e9bb4
-def _project_l1(v, x, eps, halvings=32):
-    d = v - x
+def _project_l1(x_adv, x, eps, halvings=32):
+    d = x_adv - x
     a, room = _flat(d).abs(), _flat(room_to_box(d, x))
     keep = lambda cut: torch.minimum((a - cut).clamp_min(0), room)
     low, eps = torch.zeros_like(a[:, :1]), _column(eps)
@@ -158,7 +158,7 @@ NORMS = {
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #64383a4b
 def linear_optimum(
-    g:Tensor,   # gradient, like x
+    grad:Tensor,   # gradient, like x
     x:Tensor,   # images (b, …) in [0, 1]
     eps:float,  # radius in pixel units
     norm:str='linf', # of eps
@@ -171,8 +171,8 @@ def linear_optimum(
     >>> [linear_optimum(g, x, .5, k).item() for k in ('linf', 'l1')]
     [2.5, 1.75]
     """
-    top = (x + NORMS[norm].steepest(g, x, eps)).clamp(0, 1)
-    return ((top - x)*g).flatten(1).sum(1)
+    top = (x + NORMS[norm].steepest(grad, x, eps)).clamp(0, 1)
+    return ((top - x)*grad).flatten(1).sum(1)
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #4dea0a18
 def box_diameter(

@@ -8,8 +8,6 @@ __all__ = ['METHOD_STYLES', 'method_style', 'figure_style']
 # %% ../../nbs/appendix_a_support/07_plotting.ipynb #e5c7c9ac
 from contextlib import contextmanager
 
-import matplotlib.pyplot as plt
-
 # %% ../../nbs/appendix_a_support/07_plotting.ipynb #f24e9ad0
 METHOD_STYLES = {
     'nt':     dict(label='NT', color='#777777', marker='o', ls=':'),
@@ -30,6 +28,7 @@ def method_style(
 @contextmanager
 def figure_style():
     "Matplotlib settings of every figure of the project."
+    import matplotlib.pyplot as plt # where a figure is drawn, not before
     with plt.rc_context({
         'figure.dpi': 80, 'font.size': 9, 'axes.titlesize': 9,
         'axes.spines.top': False, 'axes.spines.right': False,

@@ -11,8 +11,6 @@ import os, signal, threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-
 # %% ../../nbs/appendix_a_support/04_processes.ipynb #b3b8a46b
 @dataclass(frozen=True)
 class DistInfo:
@@ -38,6 +36,7 @@ def dist_info()->DistInfo: # alone: rank 0 of 1
 
 def accelerate_state(): # an accelerate.PartialState
     "Accelerate's word on this process: its device, rank and so on."
+    import torch # here, so that commands can refuse before it loads
     from accelerate import PartialState
     return PartialState(cpu=not torch.cuda.is_available())
 
@@ -47,6 +46,7 @@ def mean_over(
 ):
     "Average tensors over the processes, in place."
     if dist_info().size == 1 or not tensors: return
+    import torch
     from accelerate.utils import reduce
     flat = reduce(torch.cat([t.flatten() for t in tensors]), 'mean')
     for t, part in zip(tensors, flat.split([t.numel() for t in tensors])):
@@ -75,8 +75,9 @@ def on_main(
 # %% ../../nbs/appendix_a_support/04_processes.ipynb #0882a2f0
 def as_device(
     name:str='auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
-)->torch.device: # a device that exists on this machine
+): # a torch.device that exists on this machine
     "The device called `name`; ValueError if this machine lacks it."
+    import torch
     if name == 'auto':
         if dist_info().size > 1: # one a process
             return accelerate_state().device
@@ -138,4 +139,6 @@ def signal_handler(
         for s, h in old.items(): signal.signal(s, h)
 
 # %% ../../nbs/appendix_a_support/04_processes.ipynb #5d040ff2
-if os.environ.get('IN_TEST'): torch.set_num_threads(1)
+if os.environ.get('IN_TEST'):
+    import torch
+    torch.set_num_threads(1)

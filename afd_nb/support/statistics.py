@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq
-from scipy.special import expit, ndtr, ndtri, stdtrit
-from scipy.stats import binomtest, chi2, norm as normal
+from scipy.special import expit, gammaincinv, ndtr, ndtri, stdtrit
 
 from .checks import check_int, check_number
 
@@ -41,7 +38,7 @@ def wilson(
     if not (n > 0).all(): raise ValueError(f"n={n} must be > 0")
     if not ((0 <= k) & (k <= n*(1 + 1e-9))).all():
         raise ValueError(f"k={k} must lie in [0, {n}]")
-    z = normal.ppf((1 + confidence)/2)
+    z = ndtri((1 + confidence)/2)
     p = np.minimum(k/n, 1)
     mid = p + z*z/(2*n)
     half = z*np.sqrt(p*(1 - p)/n + z*z/(4*n*n))
@@ -92,9 +89,9 @@ def p_text(
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #dd5e214e
 def judge(
-    d:Difference, # of `compare`
+    difference:Difference, # of `compare`
     *, margin:float=MARGIN, # of equivalence, in the unit of d
-    p:float=None,        # adjusted for several rows; None: d.p
+    pvalue:float=None,   # adjusted for several rows; None: difference.p
     alpha:float=.05,     # level of 'above' and 'below'
     networks:bool=False, # judge the networks, not the methods
 )->str: # 'above', 'below', 'equivalent' or 'undecided'
@@ -103,15 +100,17 @@ def judge(
     Examples
     --------
     >>> d = Difference(-3, -4.5, -1.5, .004, trainings=(3, 3))
-    >>> judge(d), judge(d, p=.08), judge(d, margin=5)
+    >>> judge(d), judge(d, pvalue=.08), judge(d, margin=5)
     ('below', 'undecided', 'equivalent')
     """
     check_number('margin', margin, 0)
-    p = check_number('p', d.p if p is None else p, 0, high=1)
-    if d.unit == 'one training' and not networks: return 'undecided'
-    if max(-d.low, d.high) < margin: return 'equivalent'
-    if p >= alpha: return 'undecided'
-    return 'above' if d.value > 0 else 'below'
+    pvalue = check_number('pvalue', difference.p if pvalue is None
+                          else pvalue, 0, high=1)
+    if difference.unit == 'one training' and not networks:
+        return 'undecided'
+    if max(-difference.low, difference.high) < margin: return 'equivalent'
+    if pvalue >= alpha: return 'undecided'
+    return 'above' if difference.value > 0 else 'below'
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #23670105
 def mcnemar(
@@ -126,16 +125,17 @@ def mcnemar(
     0.0625
     """
     b, c = check_int('b', b, 0), check_int('c', c, 0)
+    from scipy.stats import binomtest # half a second, where it is needed
     return float(binomtest(int(b), int(b + c)).pvalue) if b + c else 1.
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #ba824d11
 def tango(
-    b:int, # images that the first alone has right
-    c:int, # images that the second alone has right
+    only_a:int, # images that the first alone has right
+    only_b:int, # images that the second alone has right
     n:int, # all images
     confidence:float=.95, # of the interval
 )->tuple: # (low, high) within [-1, 1]
-    """Score interval of the paired difference (b - c)/n (Tango 1998).
+    """Score interval of the paired (only_a - only_b)/n (Tango 1998).
 
     Examples
     --------
@@ -143,23 +143,26 @@ def tango(
     [0.014, 0.158]
     """
     check_int('n', n, 1)
-    for k, v in dict(b=b, c=c).items(): check_int(k, v, 0, high=n)
-    check_int('b + c', b + c, 0, high=n)
+    for k, v in dict(only_a=only_a, only_b=only_b).items():
+        check_int(k, v, 0, high=n)
+    check_int('only_a + only_b', only_a + only_b, 0, high=n)
     check_number('confidence', confidence, 0, above=True, high=1)
     z2 = ndtri((1 + confidence)/2)**2
-    high = tango_end(b, c, n, z2)
-    return -tango_end(c, b, n, z2), high
+    high = tango_end(only_a, only_b, n, z2)
+    return -tango_end(only_b, only_a, n, z2), high
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #0e94b955
-def tango_end(b, c, n, z2)->float:
+def tango_end(only_a, only_b, n, z2)->float:
     "The upper end: where the score test's statistic reaches z2."
+    from scipy.optimize import brentq
     def excess(d):
-        B, C = (2*n - b + c)*d - b - c, -c*d*(1 - d)
+        B = (2*n - only_a + only_b)*d - only_a - only_b
+        C = -only_b*d*(1 - d)
         q = (math.sqrt(max(B*B - 8*n*C, 0)) - B)/(4*n)
-        return (b - c - n*d)**2 - z2*n*(2*q + d*(1 - d))
-    if b == n: return 1.
-    if b == c == 0: return float(z2/(n + z2))
-    return float(brentq(excess, (b - c)/n + 1e-9, 1))
+        return (only_a - only_b - n*d)**2 - z2*n*(2*q + d*(1 - d))
+    if only_a == n: return 1.
+    if only_a == only_b == 0: return float(z2/(n + z2))
+    return float(brentq(excess, (only_a - only_b)/n + 1e-9, 1))
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #6686119d
 def capped_df(
@@ -182,12 +185,16 @@ def capped_df(
     return np.minimum(df, most)
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #99dcb856
+def variance_quantile(p, degrees): # of an estimate, true variance 1
+    "Quantile p of chi-squared over its degrees of freedom."
+    return 2*gammaincinv(degrees/2, p)/degrees
+
 @lru_cache
 def estimates(ka, kb):
     "Estimated variances at 49 true ratios, and their probabilities."
     u, weight = np.polynomial.legendre.leggauss(24)
     u = (u + 1)/2 # probability u**5: dense where the estimate is small
-    x, y = (chi2.ppf(u**5, k - 1)/(k - 1) for k in (ka, kb))
+    x, y = (variance_quantile(u**5, k - 1) for k in (ka, kb))
     share = expit(np.linspace(-12, 12, 49))[:, None, None]
     weight = 2.5*weight*u**4
     return share*x[:, None], (1 - share)*y, weight[:, None]*weight
@@ -212,8 +219,9 @@ def worst_rate(
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #2b01c8d7
 @lru_cache
-def levels(ka, kb)->PchipInterpolator:
+def levels(ka, kb): # a function of log rates
     "log of the nominal level by log of the worst rate."
+    from scipy.interpolate import PchipInterpolator
     nominal = 10.**np.r_[-4:-2:.25, -2:.01:.125]
     rate = [worst_rate(v, ka, kb) for v in nominal[:-1]] + [1.]
     return PchipInterpolator(np.log(rate), np.log(nominal))
@@ -292,6 +300,7 @@ def p_value(
     >>> round(p_value(1.96, half), 3)
     0.05
     """
+    from scipy.optimize import brentq
     excess = lambda log: float(half(math.exp(log))) - abs(value)
     if value == 0: return 1.
     if excess(math.log(least)) <= 0: return least
@@ -314,9 +323,10 @@ def detectable(
     >>> round(detectable(.05, 0., 0., 1.), 2) # 1.96 + .84
     2.8
     """
+    from scipy.optimize import brentq
     u, weight = np.polynomial.legendre.leggauss(24)
     se, many = math.sqrt(wa + wb + images), min(ka, kb) > 1
-    x, y = (chi2.ppf((u + 1)/2, k - 1)/(k - 1) if many else np.ones(24)
+    x, y = (variance_quantile((u + 1)/2, k - 1) if many else np.ones(24)
             for k in (ka, kb)) # estimates of a variance of 1
     half = half_width(alpha, wa*x[:, None], wb*y, images, ka, kb)
     weight = weight[:, None]*weight/4
@@ -379,16 +389,17 @@ def of_answers(a, b, alpha)->Difference:
                       'Welch, images crossed' if min(k) > 1 else 'images',
                       100.)
 
-def difference(value, parts, k, n, alpha, test, most)->Difference:
+def difference(value, parts, trainings, n, alpha, test, most)->Difference:
     "From the parts of the variance to interval, p and power."
     half = partial(half_width, wa=parts[0], wb=parts[1], images=parts[2],
-                   ka=k[0], kb=k[1])
-    h, many = float(half(alpha)), min(k) > 1
-    least = math.exp(levels(*sorted(k)).x[0]) if many else 1e-9
+                   ka=trainings[0], kb=trainings[1])
+    h, many = float(half(alpha)), min(trainings) > 1
+    least = math.exp(levels(*sorted(trainings)).x[0]) if many else 1e-9
     return Difference(
         value, max(value - h, -most), min(value + h, most),
         p_value(value, half, least),
-        'trainings' if many else 'one training', test, k, n, detectable(alpha, *parts, *k))
+        'trainings' if many else 'one training', test, trainings, n,
+        detectable(alpha, *parts, *trainings))
 
 # %% ../../nbs/appendix_a_support/08_statistics.ipynb #10abad20
 def two_networks(a, b, alpha)->Difference:

@@ -10,10 +10,9 @@ import argparse, hashlib, sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..robustness.attack_zoo import attack_grid
-from .command_line import (common_value, display_names,
-                                       loaded_targets, plain_errors,
-                                       target_flags)
+from .command_line import (check_targets, common_value,
+                                       display_names, loaded_targets,
+                                       plain_errors, target_flags)
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #610f9a32
 DEFAULT_N = dict( # name: test images, if --n does not say
@@ -47,6 +46,7 @@ class AnalysisConfig:
         return self.x[:n], self.y[:n]
     @property
     def kind(self): # whose attack grids: mnist or cifar
+        from afd_nb.robustness.attack_zoo import attack_grid
         return attack_grid(self.dataset)
     @property
     def radii(self): # norm -> eps
@@ -208,10 +208,7 @@ def afd_analyse(
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #3825e2b4
 def resolve_config(a): # Asked, names of analyses
     "Flags to models and images; every error comes here."
-    import torch
     from afd_nb.support.checks import check_choice, check_number
-    from afd_nb.support.freezing import frozen
-    from afd_nb.support.norms import NORMS
     what = [w.strip() for w in a.what.split(',') if w.strip()]
     if not what: raise ValueError("--what names nothing")
     for w in what: check_choice('--what', w, DEFAULT_N)
@@ -219,6 +216,10 @@ def resolve_config(a): # Asked, names of analyses
     check_number('--batch_size', a.batch_size, 1)
     check_number('--every', a.every, 1)
     a.store = a.record = None
+    check_targets(a) # so far without torch
+    import torch
+    from afd_nb.support.freezing import frozen
+    from afd_nb.support.norms import NORMS
     jobs = loaded_targets(a)
     targets = [t for t, *_ in jobs]
     names = display_names(targets)
@@ -298,13 +299,13 @@ def open_out(out, rows, resume)->list: # names that are done
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #b4137557
 def analyse_command(a):
     "What `afd_analyse` does, after its flags are read."
+    asked, what = resolve_config(a) # refuses before all this is imported
     import matplotlib.pyplot as plt
     import pandas as pd
     from tqdm.auto import tqdm
     from afd_nb.representations.features import save_analysis
     from afd_nb.support.files import write_text
     from afd_nb.support.plotting import figure_style
-    asked, what = resolve_config(a)
     rows = [about(asked, w, a) for w in what]
     done = open_out(a.out, rows, a.resume)
     file = Path(a.out)/'about.csv'

@@ -9,9 +9,9 @@ __all__ = ['recipe_flags', 'afd_demo', 'afd_train', 'afd_evaluate', 'afd_diagnos
 import argparse, dataclasses, json, shlex, sys
 from pathlib import Path
 
-from ..support.tables import format_settings
-from .command_line import (Target, common_value, display_names,
-                                       import_flag, import_own,
+from .command_line import (Target, check_targets, common_value,
+                                       display_names, import_flag,
+                                       import_own,
                                        loaded_targets, plain_errors,
                                        print_main, target_flags)
 
@@ -92,6 +92,7 @@ def afd_train(
     argv:list=None, # words of the command line; None: the program's own
 ):
     "Train by a recipe: a JSON file, flags, or both (flags win)."
+    from afd_nb.method.recipe import HOMES, get_method
     p = argparse.ArgumentParser('afd_train', description=afd_train.__doc__,
                                 allow_abbrev=False)
     add = p.add_argument
@@ -109,13 +110,23 @@ def afd_train(
     import_flag(p)
     recipe_flags(p.add_argument_group('recipe'))
     with plain_errors('afd_train'):
-        method, cls = asked_method(argv)
+        method, named = asked_method(argv)
+        words = sys.argv[1:] if argv is None else argv
+        if not named and {'-h', '--help'} & {*words}: # without torch
+            p.epilog = ('The settings of a method: afd_train --method NAME '
+                        f"--help, NAME one of {', '.join(HOMES)}.")
+            p.parse_args(['--help'])
+        if not {'-h', '--help'} & {*words}:
+            early, _ = p.parse_known_args(words)
+            if early.resume: check_resumable(early.resume, {
+                k for k in vars(early) if k not in OWN_FLAGS
+                or k in ('out', 'recipe') and getattr(early, k)})
+        cls = get_method(method).Settings
         recipe_flags(p.add_argument_group(f'settings of {method}'), cls)
         a, rest = p.parse_known_args(argv)
         refuse_flags(rest, method, cls, p)
         a = vars(a)
-        own = {k: a.pop(k) for k in 'out recipe resume keep root workers '
-               'device modules'.split()}
+        own = {k: a.pop(k) for k in OWN_FLAGS}
         run = train_command(a, **own)
         best = run.history.iloc[run.record['best_epoch'] - 1]
         print_main(f"{run.path}: best epoch {best.epoch:.0f}, validation "
@@ -123,9 +134,8 @@ def afd_train(
                    f"PGD {best.valid_robust:.1%}")
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #4d59af4b
-def asked_method(argv)->tuple: # its name, the class of its settings
+def asked_method(argv)->tuple: # its name, whether it was named
     "The method that flags or a recipe file ask for."
-    from afd_nb.method.recipe import get_method
     p = argparse.ArgumentParser('afd_train', add_help=False,
                                 allow_abbrev=False)
     for k in ('method', 'recipe'): p.add_argument(f'--{k}')
@@ -133,8 +143,22 @@ def asked_method(argv)->tuple: # its name, the class of its settings
     a, _ = p.parse_known_args(argv)
     for name in a.modules: import_own(name)
     d = recipe_fields(a.recipe) if a.recipe else {}
-    method = a.method or d.get('method', 'afd')
-    return method, get_method(method).Settings
+    named = a.method or d.get('method')
+    return named or 'afd', bool(named)
+
+OWN_FLAGS = 'out recipe resume keep root workers device modules'.split()
+
+def check_resumable(
+    run,   # should be a run's folder
+    given, # flags that say what a run has already
+)->Path: # its recipe
+    "Refuse what cannot be gone on with, before torch is imported."
+    if given: raise ValueError("--resume goes with no recipe flag and no "
+                               "--out: the run has its own")
+    file = Path(run)/'recipe.json'
+    if not file.is_file():
+        raise FileNotFoundError(f"{run} holds no run to resume")
+    return file
 
 def refuse_flags(rest, method, cls, parser):
     "Flags that nothing takes: which is near, or whose is it?"
@@ -153,12 +177,7 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
     from afd_nb.method.recipe import check_registered, from_json
     from afd_nb.method.training import fit
     if resume:
-        if flags or recipe or out:
-            raise ValueError("--resume goes with no recipe flag and no "
-                             "--out: the run has its own")
-        file = Path(resume)/'recipe.json'
-        if not file.is_file():
-            raise FileNotFoundError(f"{resume} holds no run to resume")
+        file = check_resumable(resume, flags or recipe or out)
         r, out = from_json(read_text(file, 10**6), file), resume
     else:
         r = read_recipe(flags, recipe)
@@ -211,17 +230,19 @@ def afd_evaluate(
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9666d3d2
 def evaluate_command(a): # table, notes
     "What `afd_evaluate` does, after its flags are read."
+    from afd_nb.support.checks import check_choice
+    check_choice('--split', a.split, ['test', 'valid'])
+    if a.save and Path(a.save).exists():
+        raise FileExistsError(f"--save {a.save} is there already")
+    check_targets(a) # so far without torch
     import pandas as pd
     from tqdm.auto import tqdm
     from afd_nb.results.experiments import attack_plan, unused_settings
-    from afd_nb.support.checks import check_choice
     from afd_nb.support.processes import dist_info
     from afd_nb.robustness.evaluation import (evaluate, num_passes, tidy,
                                               worst_cases)
     from afd_nb.support.eval_cache import clean_pass
-    check_choice('--split', a.split, ['test', 'valid'])
-    if a.save and Path(a.save).exists():
-        raise FileExistsError(f"--save {a.save} is there already")
+    from afd_nb.support.tables import format_settings
     jobs = [(*job, attack_plan(a, job[0]))
             for job in loaded_targets(a, a.split)]
     total = sum(num_passes(one, len(y), epsilons)
@@ -257,15 +278,16 @@ def evaluate_command(a): # table, notes
     return table[[*first, *table.columns.drop(first)]], notes
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #f7b2ad5a
-def saved_images(a, t:Target, x, done)->list: # accuracy on 8 bits, by row
+def saved_images(args, target:Target, x, done)->list: # 8-bit accuracies
     "Write what --save asks for, and let go of the images."
     from afd_nb.support.processes import on_main
     from afd_nb.robustness.pictures import accuracy_8bit, save_images
-    rounded, name = [], t.name
-    if t.run: name = f'{t.dataset}-{t.run.recipe.method}-{t.name}'
+    rounded, name = [], target.name
+    if target.run:
+        name = f'{target.dataset}-{target.run.recipe.method}-{target.name}'
     for e in done:
-        share = accuracy_8bit(t.model, x, e)
-        on_main(lambda: save_images(a.save, x, e, share, name))
+        share = accuracy_8bit(target.model, x, e)
+        on_main(lambda: save_images(args.save, x, e, share, name))
         rounded += share
         e.x_adv = None
     return rounded
@@ -321,14 +343,15 @@ def afd_diagnose(
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #9e313a3a
 def diagnose_command(a):
     "What `afd_diagnose` does, after its flags are read."
+    if a.out and not Path(a.out).parent.is_dir():
+        raise ValueError(f"--out {a.out}: there is no such folder")
+    check_targets(a) # so far without torch
     import pandas as pd
     from tqdm.auto import tqdm
     from afd_nb.support.files import write_text
     from afd_nb.support.processes import dist_info
     from afd_nb.robustness.masking import diagnose, diagnosis_passes
     from afd_nb.robustness.signs import compare_diagnoses
-    if a.out and not Path(a.out).parent.is_dir():
-        raise ValueError(f"--out {a.out}: there is no such folder")
     aa = dict(steps=20, queries=500) if a.quick else {}
     jobs, tables = loaded_targets(a), []
     for t, *_ in jobs:
@@ -390,6 +413,11 @@ def afd_transfer(
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #686103b2
 def transfer_command(a):
     "What `afd_transfer` does, after its flags are read."
+    out = Path(a.out)
+    if out.exists(): raise FileExistsError(f"{out} is there already")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no such folder")
+    check_targets(a) # so far without torch
     import pandas as pd
     from afd_nb.robustness.attack_zoo import (attack, attack_grid,
                                               paper_attacks)
@@ -397,10 +425,6 @@ def transfer_command(a):
     from afd_nb.support.files import write_text
     from afd_nb.support.processes import on_main
     from afd_nb.robustness.transfer_attacks import transfer
-    out = Path(a.out)
-    if out.exists(): raise FileExistsError(f"{out} is there already")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no such folder")
     jobs = loaded_targets(a)
     targets = [t for t, *_ in jobs]
     names, (_, x, y, _) = display_names(targets), jobs[0]
@@ -442,16 +466,19 @@ def afd_report(
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #f924728c
 def report_command(a):
     "What `afd_report` does, after its flags are read."
-    from afd_nb.support.processes import on_main
-    from afd_nb.tools.run_report import write_report
-    from afd_nb.tools.side_by_side import labels, read_run
-    for name in a.modules: import_own(name)
     out = Path(a.out)
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no such folder")
     if out.is_dir() or out.exists() and not a.replace:
         raise FileExistsError(f"{out} is there already; give another --out"
                               ", or --replace")
+    for text in a.runs:
+        if not Path(text).exists():
+            raise FileNotFoundError(f"{text} is no run and no record")
+    for name in a.modules: import_own(name)
+    from afd_nb.support.processes import on_main
+    from afd_nb.tools.run_report import write_report
+    from afd_nb.tools.side_by_side import labels, read_run
     records = [read_run(text, a.records) for text in a.runs]
     common_value([r['recipe']['dataset'] for r in records], 'data sets', '')
     labels(records)

@@ -108,20 +108,20 @@ def run_demo(
     return df
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #968da6ca
-def one_run(r:Recipe, out:Path, device, bar):
+def one_run(recipe:Recipe, out:Path, device, bar):
     "Train (or resume) one recipe of the demo and evaluate it."
-    name = f"{r.method}-seed{r.seed}"
+    name = f"{recipe.method}-seed{recipe.seed}"
     bar.set_description(
-        f"{METHOD_STYLES[r.method]['label']}, seed {r.seed}")
+        f"{METHOD_STYLES[recipe.method]['label']}, seed {recipe.seed}")
     path = out/'runs'/name
-    data = load_data('digits', seed=r.seed, device=device)
-    cost = passes(r)
+    data = load_data('digits', seed=recipe.seed, device=device)
+    cost = passes(recipe)
     there = (path/'state.pt').is_file()
     if there:
         rows = path/'history.csv'
         done = len(pd.read_csv(rows)) if rows.is_file() else 0
-        bar.update(done*cost*(len(data.train)//r.batch_size))
-    run = fit(r, data, out=path, resume=there, device=device,
+        bar.update(done*cost*(len(data.train)//recipe.batch_size))
+    run = fit(recipe, data, out=path, resume=there, device=device,
               progress=lambda: bar.update(cost))
     e = evaluate(run.model, *take(data.test), epsilons=EPSILONS, steps=20,
                  store=path/'evaluations', order=data.order)
@@ -138,7 +138,8 @@ def demo_table(records:list)->pd.DataFrame:
             rows.append(dict(
                 method=rec['recipe']['method'], seed=rec['recipe']['seed'],
                 eps=e['eps'], n=e['n'], accuracy=e['right']/e['n'],
-                low=float(low), high=float(high), ceiling=e['ceiling'],
+                low=float(low), high=float(high),
+                upper_bound=e['upper_bound'],
                 seconds=rec['seconds']))
     return pd.DataFrame(rows)
 
@@ -172,7 +173,7 @@ def write_demo_figures(runs:list, df, out:Path, device):
     pooled = {}
     for m, g in df.groupby('method', sort=False):
         t = g.groupby('eps').agg(accuracy=('accuracy', 'mean'),
-                                 ceiling=('ceiling', 'min'),
+                                 upper_bound=('upper_bound', 'min'),
                                  right=('accuracy', 'sum'),
                                  n=('n', 'sum'), k=('n', 'first'))
         t['low'], t['high'] = wilson(t.right*t.k, t.n)

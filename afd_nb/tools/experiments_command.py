@@ -87,6 +87,7 @@ def experiment_command(
     from afd_nb.support.processes import on_main
     check_choice('size', a.size, SIZES)
     check_number('seeds', a.seeds, 1)
+    for name in a.names: find_experiments(name) # ValueError: none has it
     smoke = a.size == 'smoke'
     for name in a.names: # each with its own stand-in
         more = ['--device', a.device]

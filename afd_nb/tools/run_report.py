@@ -47,12 +47,13 @@ def shade(color:str, by:float)->str: # '#rrggbb'
     return '#' + ''.join(f'{round(c):02x}' for c in v)
 
 # %% ../../nbs/appendix_b_tools/05_run_report.ipynb #cb4bb4a7
-MARKS = dict(clean=('o', 'white', 'clean'), pgd=('s', None, 'PGD'),
+DOT_STYLES = dict(clean=('o', 'white', 'clean'), pgd=('s', None, 'PGD'),
              autoattack=('X', None, 'AutoAttack'))
 
 def draw_row(ax, y, color, h:dict):
     "The three numbers of a headline at height `y`."
-    for (k, (marker, face, _)), up in zip(MARKS.items(), (0, .12, -.12)):
+    for (k, (marker, face, _)), up in zip(DOT_STYLES.items(),
+                                          (0, .12, -.12)):
         if not h[k]: continue
         low, high = wilson(h[k]['right'], h['n'])
         ax.plot([100*low, 100*high], [y - up]*2, color=color, lw=1.2)
@@ -72,7 +73,7 @@ def plot_headlines(records:list): # a figure
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
     ax.set(xlim=(-3, 103), ylim=(len(rows) - .4, -.6),
            xlabel='accuracy on test images (%)')
-    for k, (marker, face, text) in MARKS.items():
+    for k, (marker, face, text) in DOT_STYLES.items():
         ax.plot([], [], marker, color='#444444', mfc=face or '#444444',
                 label=text)
     ax.legend(ncols=3, loc='lower center', bbox_to_anchor=(.5, 1),
@@ -100,7 +101,7 @@ def curves_of(df:pd.DataFrame)->list: # of (rows, kind -> table by eps)
     return long or [f for f in found if f[0].eps.nunique() == 2]
 
 # %% ../../nbs/appendix_b_tools/05_run_report.ipynb #1a1bb8de
-def plot_panel(g, per, styles, size=(2.75, 2.15)): # a figure
+def plot_panel(rows, per, styles, size=(2.75, 2.15)): # a figure
     "Accuracy against eps under one attack."
     fig, ax = plt.subplots(figsize=size)
     for kind, t in per.items():
@@ -109,11 +110,11 @@ def plot_panel(g, per, styles, size=(2.75, 2.15)): # a figure
                 ms=4, lw=1.4)
         ax.fill_between(t.index, 100*t.low, 100*t.high, lw=0, alpha=.16,
                         color=color)
-    top = g.groupby('eps').ceiling.min()
+    top = rows.groupby('eps').upper_bound.min()
     if (top < 1).any():
         ax.plot(top.index, 100*top, color='k', lw=1, ls=(0, (1, 2.5)),
                 drawstyle='steps-post', marker='_', ms=6)
-    first = g.iloc[0]
+    first = rows.iloc[0]
     ax.set(xlabel=f'eps ({first.norm.capitalize()})', ylim=(-3, 103),
            ylabel='accuracy (%)')
     ax.set_title(f'{first.attack}\n{first.said or " "}',
@@ -172,7 +173,7 @@ def headline_table(records:list)->str:
         right = lambda k: h[k] and h[k]['right']
         g = autoattack_gap(h)
         rows.append([
-            word(name), *(share(right(k), h['n']) for k in MARKS),
+            word(name), *(share(right(k), h['n']) for k in DOT_STYLES),
             ('—', '') if g is None else (f'{100*g:.1f}', f'{g:.6f}'),
             share(h['lowest'], h['n']), word(radius(rec)),
             images(h['n'], h['order']),
@@ -195,14 +196,14 @@ def seeds_table(records:list)->str: # '' if no kind has several
     for kind in dict.fromkeys(of):
         heads = [headline(r) for r, k in zip(records, of) if k == kind]
         cells = []
-        for k in MARKS:
+        for k in DOT_STYLES:
             v = pd.Series([h[k]['right']/h['n'] for h in heads if h[k]])
             cells += [(percent(v.mean(), v.std()), v.mean()),
                       (percent(v.min()), v.min())
                       ] if len(v) else [('—', '')]*2
         rows.append([word(kind), (len(heads), len(heads)), *cells])
     if len(rows) == len(of): return ''
-    heads = [f'{k}{v}' for *_, k in MARKS.values()
+    heads = [f'{k}{v}' for *_, k in DOT_STYLES.values()
              for v in ('', ', lowest')]
     return html_table(rows, ['kind', 'trainings', *heads], 'seeds')
 
@@ -220,10 +221,11 @@ def number_tables(df:pd.DataFrame, width=5)->str:
                 (f'{e.attack}\n{e.said}'.strip(), f'{e.attack} {e.said}'),
                 word(e.norm.capitalize()), (f'{e.eps:g}', e.eps),
                 *(with_gap(of.get(n)) for n in names[k:k + width]),
-                (f'{100*e.ceiling:.1f}', e.ceiling), images(e.n, e.order),
+                (f'{100*e.upper_bound:.1f}', e.upper_bound),
+                images(e.n, e.order),
                 word(dict(valid='held out').get(e.split, e.split))])
         tables.append(html_table(rows, [
-            'attack', 'norm', 'eps', *names[k:k + width], 'ceiling',
+            'attack', 'norm', 'eps', *names[k:k + width], 'upper bound',
             'images', 'split'], 'all evaluations'))
     return ''.join(tables)
 
@@ -425,8 +427,8 @@ def panels_text(df, panels)->str:
     text = ['Accuracy against eps, an attack a panel. Bands: 95 % Wilson '
             'intervals' + (' of a single run; of several, from the lowest '
                            'to the highest.' if several else '.')]
-    if (g.ceiling < 1).any(): text.append(
-        'Dotted: the ceiling, which no classifier can pass, since at that '
+    if (g.upper_bound < 1).any(): text.append(
+        'Dotted: the upper bound, which no classifier passes, as at that '
         'eps images of different classes can be made the same. An attack '
         'that leaves more has failed.')
     if df[df.split == 'test'].groupby(EVAL_KEYS).eps.nunique().min() < min(

@@ -18,7 +18,7 @@ import pandas as pd
 from ..support.tables import format_settings
 from ..support.plotting import METHOD_STYLES
 from ..support.statistics import wilson
-from ..results.experiments import has_evaluation, parse_evaluation
+from ..results.experiments import parse_evaluation
 from ..method.recipe import DEFAULTS, Recipe, flat_fields, from_dict
 from ..robustness.records import make_record, read_record, yardstick
 from ..support.tables import percent
@@ -98,7 +98,7 @@ def all_rows(records:list)->pd.DataFrame: # a row per run, attack, eps
                                         records)
             for e in rec['evaluations']]
     if not rows: return pd.DataFrame(columns=[
-        'run', 'kind', *EVAL_KEYS, 'eps', 'right', 'ceiling', 'said'])
+        'run', 'kind', *EVAL_KEYS, 'eps', 'right', 'upper_bound', 'said'])
     df = pd.DataFrame(rows)
     low, high = wilson(df.right.to_numpy(float), df.n.to_numpy(float))
     return yardstick(df.assign(accuracy=df.right/df.n, low=low, high=high))
@@ -114,7 +114,7 @@ def one_row(
 )->dict:
     "What the tables need of an evaluation."
     return dict({k: e[k] for k in ('attack', 'norm', 'split', 'n', 'eps',
-                                   'right', 'ceiling')},
+                                   'right', 'upper_bound')},
                 settings=json.dumps(e['settings'], sort_keys=True),
                 order=e.get('order', 'as filed'),
                 answers=e.get('answers', ''), said=settings_text(e))
@@ -149,9 +149,12 @@ def lowest_right(
     n:int,    # test images, from the front
 )->int: # images; None: nothing was attacked
     "The yardstick at the eps of the recipe, on its first n images."
-    r, df = rec['recipe'], all_rows([rec])
-    df = df[(df.split == 'test') & (df.norm == r['norm'])
-            & (df.eps == r['eps']) & (df.n == n)]
+    r = rec['recipe']
+    smaller = [e for e in rec['evaluations'] if e['split'] == 'test'
+               and e['norm'] == r['norm'] and e['eps'] <= r['eps']
+               and e['n'] >= n] # what fools there, fools at eps
+    df = all_rows([dict(rec, evaluations=smaller)])
+    df = df[(df.eps == r['eps']) & (df.n == n)]
     return round(df.lowest.min()*n) if len(df) else None
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #1c7c1861
@@ -244,6 +247,8 @@ def evaluation_commands(rec:dict)->tuple: # afd_evaluate's flags, rows left
     r, rows = from_dict(rec['recipe']), all_rows([rec])
     rows = rows[rows.attack != 'worst case']
     found, given = [], set()
+    known = {*zip(*(rows[k] for k in (
+        'attack', 'norm', 'settings', 'eps', 'n', 'split')))}
     for (n, split), part in rows.groupby(['n', 'split'], sort=False):
         where = ['--n', str(n), *(['--split', split] if split != 'test'
                                   else [])]
@@ -251,12 +256,10 @@ def evaluation_commands(rec:dict)->tuple: # afd_evaluate's flags, rows left
             q = [*flags, *where]
             try: new = rows_of_command(q, r, n)
             except ValueError: continue
-            if has_evaluation(q, r, n, rec) and not new <= given:
+            if new <= known and not new <= given:
                 found.append(q)
                 given |= new
-    left = sum(k not in given for k in zip(*(rows[c] for c in (
-        'attack', 'norm', 'settings', 'eps', 'n', 'split'))))
-    return found, left
+    return found, len(known - given)
 
 def rows_of_command(
     q,        # flags after --attacks
