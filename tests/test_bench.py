@@ -10,7 +10,7 @@ from afd_nb.tools.bench import machine_name
 
 SPEED = Path(__file__).resolve().parent.parent/'results'/'speed'
 FIELDS = 'name ours_s other_s ratio low high what'.split()
-NAMES = {'afd_step', 'pgd', 'limit', 'sweep', 'attack_over_bare', 'import'}
+NAMES = {'afd_step', 'pgd', 'limit', 'attack_over_bare', 'import'}
 MACHINE = 'processor cores vector threads device torch'.split()
 
 
