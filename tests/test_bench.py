@@ -37,10 +37,15 @@ def test_record_of_the_benchmark(path):
             assert e['ours_s'] > 0 and e['other_s'] > 0
 
 
-@pytest.mark.parametrize('path', sorted(SPEED.glob('*.sweep.csv')),
-                         ids=lambda p: p.stem)
+SWEEPS = sorted(SPEED.glob('*.sweep.csv'))
+
+
+def test_there_is_a_sweep():
+    assert SWEEPS
+
+
+@pytest.mark.parametrize('path', SWEEPS, ids=lambda p: p.stem)
 def test_the_sweep_that_was_timed_is_no_weaker(path):
-    assert path.with_name(path.name.replace('.sweep.csv', '.json')) in RECORDS
     with open(path) as f: rows = list(csv.DictReader(f))
     assert {r['model'] for r in rows} == {'afd', 'at'}
     cells = {(r['model'], r['attack'], float(r['eps'])) for r in rows}
