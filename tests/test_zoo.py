@@ -13,7 +13,8 @@ from afd_nb.support.freezing import frozen
 from afd_nb.support.random_numbers import generator, seeded
 from afd_nb.method.data import data_root, load_data
 from afd_nb.robustness.evaluation import evaluate
-from afd_nb.support.backends import flags_kept, import_advertorch, set_budget
+from afd_nb.support.autoattack import flags_kept, set_budget
+from afd_nb.support.backends import import_advertorch
 from afd_nb.method.networks import create_model
 
 EPS = dict(linf=.15, l2=1.5, l1=10.)

@@ -21,8 +21,8 @@ from torch import Tensor
 from ..method.more_attacks import apgd
 from ..method.pgd import check_eps, cross_entropy, pgd, toward_target
 from .adaptive import target_feature_attack, targeted
-from ..support.backends import (FOOLBOX, Outcome, PARTS,
-                                     SETTING_NAMES, aa_attack, aa_settings,
+from ..support.autoattack import PARTS, aa_attack, aa_settings
+from ..support.backends import (FOOLBOX, Outcome, SETTING_NAMES,
                                      advertorch_attack,
                                      check_not_all_failed, distances,
                                      foolbox_attack, import_advertorch,

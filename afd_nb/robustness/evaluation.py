@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from ..method.data import as_tensors
 from .attack_zoo import (Attack, PaperAttack, attack as
                                           get_attack, eps_flags)
-from ..support.backends import (UNFUSED, check_not_all_failed,
-                                     flags_kept)
+from ..support.autoattack import flags_kept
+from ..support.backends import UNFUSED, check_not_all_failed
 from ..support.checks import (check_choice, check_images, check_int,
                                    check_labels, check_number)
 from ..support.eval_cache import (CleanPass, EvalCache,

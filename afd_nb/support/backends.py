@@ -7,7 +7,7 @@ __all__ = ['PARTIAL_BATCH', 'UNFUSED', 'Outcome', 'unchanged', 'bisect_failures'
            'run_guarded', 'checked_outcome', 'check_not_all_failed', 'ForwardCache', 'CachedBackward']
 
 # %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #96b3d5c3
-import copy, importlib, inspect, logging, re, sys, warnings, zlib
+import copy, importlib, inspect, warnings, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Callable
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from .norms import NORMS, flat_norm
-from .checks import check_choice
 from .freezing import frozen
 from .random_numbers import seeded
 from .fusion import cached_fused
@@ -437,88 +436,3 @@ def advertorch_attack(name, norm, settings)->Callable: # Attack.f
         mim = cls(model, eps=eps, targeted=target is not None, **at)
         return Outcome(mim.perturb(x, t), y < 0)
     return f
-
-# %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #3c2bc33f
-@contextmanager
-def flags_kept():
-    "Yields a list that collects what AutoAttack warns of."
-    logger, flags = logging.getLogger('auto-attack'), []
-    class Keep(logging.Handler):
-        def emit(self, record):
-            said = record.getMessage().split(' See flags_doc')[0]
-            flags.append(re.sub(r'there are \d+ points', 'there are points',
-                                said))
-    handler, propagate = Keep(logging.WARNING), logger.propagate
-    trace = sys.gettrace()
-    logger.addHandler(handler)
-    logger.propagate = False
-    try: yield flags
-    finally:
-        sys.settrace(trace)
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-# %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #0d456bdc
-PARTS = dict(standard=('apgd-ce', 'apgd-t', 'fab-t', 'square'),
-             plus=('apgd-ce', 'apgd-dlr', 'fab', 'square', 'apgd-t',
-                   'fab-t'),
-             rand=('apgd-ce', 'apgd-dlr'))
-AA_NORMS = dict(linf='Linf', l2='L2', l1='L1')
-
-def auto_attack(model, x, eps, norm, seed, version='standard', parts=None):
-    "pyautoattack's object, with targets to fit the classes."
-    import pyautoattack
-    pyautoattack.checks.funcs.update(
-        dict.fromkeys(pyautoattack.checks.funcs, 0))
-    aa = pyautoattack.AutoAttack(model, norm=AA_NORMS[norm], eps=eps,
-        seed=seed, version=version, device=x.device)
-    aa.attacks_to_run = list(parts or PARTS[version])
-    some = x if isinstance(model, WholeBatch) else x[:1]
-    with torch.no_grad(): classes = model(some).shape[1]
-    for a in (aa.apgd_targeted, aa.fab):
-        a.n_target_classes = min(a.n_target_classes, classes - 1)
-    if classes < 4 and {'apgd-t', 'apgd-dlr'} & set(aa.attacks_to_run):
-        raise TypeError(f"AutoAttack's DLR losses need 4 classes, the "
-                        f"model has {classes}; use 'apgd-ce', 'fab-t' "
-                        "and 'square'")
-    return aa
-
-# %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #ce2ab875
-def aa_settings(name)->set:
-    "What AutoAttack, or a part of it, can be told."
-    known = {'autoattack': {'steps', 'restarts', 'queries'},
-             'square': {'queries', 'restarts'}, 'fab-t': {'steps'}}
-    return known.get(name, {'steps', 'restarts'})
-
-def aa_attack(name, norm, settings)->Callable: # Attack.f
-    "AutoAttack, or one part of it."
-    s = dict(settings)
-    version, parts = s.pop('version', 'standard'), s.pop('part', None)
-    if name != 'autoattack': parts = [name]
-    check_choice('version', version, PARTS)
-    known = aa_settings(name)
-    if set(s) - known:
-        raise ValueError(f"{name} has no setting {min(set(s) - known)!r}; "
-                         f"it has {', '.join(sorted(known | {'version'}))}")
-    def f(model, x, y, eps, seed):
-        with flags_kept() as flags:
-            aa = auto_attack(model, x, eps, norm, seed, version, parts)
-            for one in (aa.apgd, aa.apgd_targeted, aa.fab, aa.square):
-                set_budget(one, **s)
-            x_adv, _ = aa.run_standard_evaluation(x, y,
-                                                  batch_size=len(x))
-        return Outcome(x_adv, y < 0, list(dict.fromkeys(flags)))
-    return f
-
-def set_budget(one, steps=None, restarts=None, queries=None):
-    "Change a part's length; APGD's checkpoints go with it."
-    if restarts is not None: one.n_restarts = restarts
-    if queries is not None and hasattr(one, 'n_queries'):
-        one.n_queries = queries
-    if steps is None or not hasattr(one, 'n_iter'): return
-    one.n_iter = steps
-    if hasattr(one, 'n_iter_orig'):
-        one.n_iter_orig = steps
-        one.n_iter_2 = max(int(.22*steps), 1)
-        one.n_iter_min = max(int(.06*steps), 1)
-        one.size_decr = max(int(.03*steps), 1)
