@@ -16,6 +16,9 @@ from afd_nb.robustness.evaluation import evaluate
 from afd_nb.support.autoattack import flags_kept, set_budget
 from afd_nb.support.backends import import_advertorch
 from afd_nb.method.networks import create_model
+from afd_nb.method.training import fit
+from afd_nb.testing import digits_net
+from afd_nb.tools.demo import demo_recipe
 
 EPS = dict(linf=.15, l2=1.5, l1=10.)
 SHORT = dict(boundary=dict(steps=60), square=dict(queries=60),
@@ -140,6 +143,45 @@ def test_autoattack_standard_is_the_librarys(small):
         x_adv, _ = aa.run_standard_evaluation(x, y, batch_size=3)
     assert e.robust[:, 0].tolist() == (model(x_adv).argmax(1) == y).tolist()
     assert e.parts == ['apgd-ce', 'apgd-t', 'fab-t', 'square']
+
+
+@pytest.fixture(scope='module')
+def thousand():
+    "A thousand digits, most of which the networks were trained on."
+    data = load_data('digits')
+    return [torch.cat([getattr(v, k) for v in (data.test, data.train)])[:1000]
+            for k in ('x', 'y')]
+
+
+MODELS = dict(clean=(lambda: digits_net(), .05),
+              robust=(lambda: digits_net(eps=.15), .15),
+              afd=(lambda: fit(demo_recipe('afd', epochs=5),
+                               load_data('digits'), progress=False).model,
+                   .1)) # and an eps at which a good part falls
+
+
+@pytest.mark.slow # a page has a short one, on fewer images
+@pytest.mark.parametrize('restarts', (1, 2))
+@pytest.mark.parametrize('name', MODELS)
+def test_flags_of_a_thousand_images_are_autoattacks(thousand, name, restarts):
+    import pyautoattack
+    make, eps = MODELS[name]
+    model, (x, y) = make().eval(), thousand
+    with torch.no_grad(): right = model(x).argmax(1) == y
+    x, y = x[right], y[right]
+    a = attack('autoattack', seed=5, restarts=restarts)
+    with frozen(model):
+        ours = model(a(model, x, y, eps=eps)).argmax(1) != y
+        with seeded(5), flags_kept():
+            aa = pyautoattack.AutoAttack(model, norm='Linf', eps=eps, seed=5)
+            for part in (aa.apgd, aa.apgd_targeted, aa.fab, aa.square):
+                set_budget(part, restarts=restarts)
+            x_adv = aa.run_standard_evaluation(x, y, batch_size=len(x))[0]
+        theirs = model(x_adv).argmax(1) != y
+    print(f'{name}, {restarts} restarts: {int(theirs.sum())} of {len(x)} '
+          f'fall, {int((ours != theirs).sum())} differ')
+    assert ours.tolist() == theirs.tolist()
+    assert .1 < theirs.float().mean() < .9
 
 
 def test_autoattack_logger_is_as_it_was(small):

@@ -51,7 +51,7 @@ def bisect_failures(
     except torch.OutOfMemoryError: raise
     except (ArithmeticError, AssertionError, IndexError, RuntimeError,
             ValueError) as e:
-        if len(x) == 1: return unchanged(x, [f'{type(e).__name__}: {e}'])
+        if len(x) <= 1: return unchanged(x, [f'{type(e).__name__}: {e}'])
     half = len(x)//2
     a, b = (bisect_failures(attack, model, x[s], y[s], eps, seed)
             for s in (slice(half), slice(half, None)))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..robustness.attack_zoo import paper_attacks
+from ..robustness.attack_zoo import attack, paper_attacks
 from ..method.pgd import attack_context, cross_entropy, pgd
 from ..support.files import write_json
 from ..support.freezing import frozen
@@ -27,6 +27,8 @@ from ..method.data import Data, TensorSplit, load_data
 from ..method.discriminator import Discriminator
 from ..robustness.evaluation import evaluate
 from ..support.eval_cache import clean_pass
+from ..support.autoattack import (PARTS, auto_attack, flags_kept,
+                                       set_budget)
 from ..support.backends import (FOOLBOX, import_advertorch,
                                      translated, with_own_starts)
 from ..method.networks import create_model
@@ -159,7 +161,7 @@ def time_step(b)->dict:
 
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #63a1132b
 def time_pgd(b)->list:
-    "pgd against Foolbox and AdverTorch; attack_over_bare, twin."
+    "pgd against Foolbox and AdverTorch; attack_over_bare, fused."
     import foolbox
     data, eps = big_digits(b.device), .1
     model = stand_in(data, epochs=b.epochs, device=b.device)
@@ -186,7 +188,7 @@ def time_pgd(b)->list:
 
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #50cc1f6e
 def time_passes(bench, model, x, y, kw)->list:
-    "attack_over_bare and twin."
+    "attack_over_bare and fused."
     def bare(net):
         def passes():
             for _ in range(bench.steps):
@@ -202,8 +204,8 @@ def time_passes(bench, model, x, y, kw)->list:
     return [entry('attack_over_bare', t['bare'], t['attack'],
                   f'time of PGD-{bench.steps} (other) over {about} of the '
                   'network it climbs (ours): 1 is the limit'),
-            entry('twin', t['bare'], t['plain'], f'{about}: of the network '
-                  'over those of its folded twin')]
+            entry('fused', t['bare'], t['plain'], f'{about}: of the network '
+                  'over those of its fused copy')]
 
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #232d53ce
 def peak_rate(
@@ -241,13 +243,13 @@ def time_limit(b)->list:
         def gradient(f):
             v = x.detach().requires_grad_()
             torch.autograd.grad(F.cross_entropy(f(v), y), v)
-        t = alternate(dict(fused=lambda: gradient(net)), 3*b.rounds,
-                      b.device)
-    here = torch.get_num_threads()
+        a, here = torch.ones(1536, 1536), torch.get_num_threads()
+        t = alternate(dict(fused=lambda: gradient(net),
+                           product=lambda: a@a), 3*b.rounds, b.device)
     rates = {n: peak_rate(n) for n in sorted({1, here, os.cpu_count()})}
     said = ', '.join(f'{v/1e9:.0f} in {n}' for n, v in rates.items())
-    seconds = t['fused']
-    return [entry('limit', seconds, np.full(len(seconds), work/rates[here]),
+    seconds, alone = t['fused'], work/(2*1536**3)*t['product']
+    return [entry('limit', seconds, alone,
                   'share of the limit that a gradient of the fused network '
                   f'reaches, batch {b.batch}: {work/1e9:.2f} billion '
                   f'operations in {1e3*np.median(seconds):.1f} ms; billion '
@@ -327,6 +329,61 @@ def time_sweep(b)->tuple: # entries, and the accuracies as a table
                             f'{k} alone, {models}')
                       for k, t in took.groupby('attack', sort=False)
                       if k != 'look'], table
+
+# %% ../../nbs/appendix_b_tools/09_speed.ipynb #242924bc
+def library_part(model, x, y, part, eps, budget)->torch.Tensor: # x_adv
+    "A part of AutoAttack as the library runs it."
+    with seeded(0), flags_kept():
+        aa = auto_attack(model, x, eps, 'linf', 0, 'standard', [part])
+        for one in (aa.apgd, aa.apgd_targeted, aa.fab, aa.square):
+            set_budget(one, **budget)
+        return aa.run_standard_evaluation(x, y, batch_size=len(x))[0]
+
+def autoattack_in_turns(b, name, model, x, y)->list: # of dict
+    "The parts one after another, both ways, on those that stand."
+    eps, rows = .1 if name == 'stand-in' else .3, []
+    budget = dict(steps=10, queries=100) if b.quick else {}
+    model.eval().requires_grad_(False)
+    wrong = lambda v, y: model(v).argmax(1) != y
+    stands = ~wrong(x, y)
+    if not stands.any():
+        raise ValueError(f'{name} gets no image right')
+    for part in PARTS['standard']:
+        few = {k: v for k, v in budget.items()
+               if (k == 'queries') == (part == 'square')}
+        xs, ys = x[stands], y[stands]
+        if not len(xs): break
+        begin = time.perf_counter()
+        ours = attack(part, **few).run(model, xs, ys, eps=eps, checked=True)
+        middle = time.perf_counter()
+        theirs = library_part(model, xs, ys, part, eps, few)
+        end, fell = time.perf_counter(), wrong(theirs, ys)
+        rows.append(dict(model=name, part=part, n=len(xs),
+                         ours=middle - begin, plain=end - middle,
+                         fell=int(fell.sum()), differ=int(
+                             (wrong(ours.x_adv, ys) != fell).sum())))
+        stands[stands.clone()] = ~fell
+    return rows
+
+# %% ../../nbs/appendix_b_tools/09_speed.ipynb #1d580071
+def time_autoattack(b, most=200)->list:
+    "autoattack: the standard version, on 200 images of each target."
+    took = pd.DataFrame([row for name, model, x, y in b.targets() for row in
+                         autoattack_in_turns(b, name, model, x[:most],
+                                             y[:most])])
+    each = took.groupby('model', sort=False)
+    total = each[['ours', 'plain']].sum()
+    ratios, first = total.plain/total.ours, each.n.first()
+    about = ', '.join(f"{k}: {each.fell.sum()[k]} of {first[k]} fall, "
+                      f"{ratios[k]:.2f}" for k in ratios.index)
+    whole = entry('autoattack', [took.ours.sum()], [took.plain.sum()],
+                  f"{'a part of ' if b.quick else ''}AutoAttack, standard, "
+                  f"Linf, against the library's own run ({about}); flags "
+                  f"differ on {took.differ.sum()} of {first.sum()} images")
+    whole |= dict(low=round(ratios.min(), 3), high=round(ratios.max(), 3))
+    return [whole] + [entry(f'autoattack_{k}', [t.ours.sum()],
+                            [t.plain.sum()], f'{k} alone')
+                      for k, t in took.groupby('part', sort=False)]
 
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #619a9bc3
 def python(code:str, env=None)->str: # what it prints
@@ -429,7 +486,7 @@ def time_processes(b)->dict:
 
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #e3440c1c
 def time_compile(b)->dict:
-    "compile: the twin's gradient as one compiled graph."
+    "compile: the fused network's gradient as one compiled graph."
     data = big_digits(b.device)
     x, y = data.train.x[:b.batch], data.train.y[:b.batch]
     model = create_model('resnet18-mnist', data.shape, 10).to(b.device)
@@ -444,13 +501,13 @@ def time_compile(b)->dict:
         t = alternate(dict(compiled=lambda: compiled(x), eager=eager),
                       10*b.rounds, b.device)
     return entry('compile', t['compiled'], t['eager'], 'a gradient of the '
-        'twin, eager over compiled (not used); compiling took '
+        'fused network, eager over compiled (not used); compiling took '
         f'{seconds:.0f} s')
 
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #2004becc
 MEASURES = dict(afd_step=time_step, pgd=time_pgd, limit=time_limit,
-                sweep=time_sweep, processes=time_processes,
-                memory=measure_memory,
+                autoattack=time_autoattack, sweep=time_sweep,
+                processes=time_processes, memory=measure_memory,
                 compile=time_compile)
 MEASURES['import'] = time_import
 QUICK = ('afd_step', 'pgd', 'limit', 'sweep', 'import', 'memory')
@@ -515,6 +572,14 @@ def measure(
             say(f"{e['name']:18} {e['ratio']:7.3g}  {e['what']}")
     return entries, table
 
+# %% ../../nbs/appendix_b_tools/09_speed.ipynb #f1e73db8
+def beside(out:Path, about:dict, entries:list)->list: # of dict
+    "Entries, with those of the same machine that were not made again."
+    if not out.exists(): return entries
+    old, new = json.loads(out.read_text()), {e['name'] for e in entries}
+    if old['machine'] != about: return entries
+    return [e for e in old['entries'] if e['name'] not in new] + entries
+
 # %% ../../nbs/appendix_b_tools/09_speed.ipynb #9af749d9
 def run_bench(
     a, # flags of `afd_bench`: runs, quick, what, n, out, root, device
@@ -527,7 +592,7 @@ def run_bench(
     what = a.what or (QUICK if a.quick else [*MEASURES])
     entries, table = measure(Bench(device, a.quick, a.runs, a.root, a.n),
                              what)
-    write_json(out, dict(machine=about, entries=entries))
+    write_json(out, dict(machine=about, entries=beside(out, about, entries)))
     if table is not None:
         table.to_csv(out.with_suffix('.sweep.csv'), index=False)
     print(out)
