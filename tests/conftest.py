@@ -11,6 +11,9 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 # two test processes on two cores: one thread each is faster than two
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# numba compiles Foolbox's Brendel-Bethge for a minute and runs it for half a
+# second: the same machine code but for LLVM's optimisation takes half of it
+os.environ.setdefault('NUMBA_OPT', '0')
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = ('.git', 'afd_demo', '_docs', '_proc', '.venv', '__pycache__',
