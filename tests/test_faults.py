@@ -24,7 +24,6 @@ from afd_nb.method.networks import (create_model, load_model,
 from afd_nb.method.recipe import Recipe
 from afd_nb.robustness.records import make_record, read_record, save_record
 from afd_nb.method.training import fit, load_run, read_state
-from killing import Children
 
 TINY = Recipe(epochs=3, n_train=96, n_valid=20, batch_size=32, steps=2,
               valid_steps=1)
@@ -47,13 +46,6 @@ def contents(run):
     state = to_plain(read_state(run/'state.pt'))
     del state['seconds']
     return {n: (run/n).read_bytes() for n in FILES} | state
-
-
-@pytest.fixture(scope='module')
-def children():
-    c = Children()
-    yield c
-    c.close()
 
 
 def undisturbed(children, folder, recipe):
