@@ -1,13 +1,15 @@
 "The analyses at size, on strangers' models, on another device."
 import json
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from afd_nb.representations import (discriminator_curves,
+                                    robust_error_bound)
 from afd_nb.representations.perturbation_angles import angles
 from afd_nb.tools.analyses_command import afd_analyse
 from afd_nb.representations.dimensionality import (dimensions,
@@ -130,6 +132,10 @@ def test_on_a_gpu_as_on_the_cpu(resnet):
 
 def test_afd_analyse_makes_everything(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # fresh discriminators learn for 600 steps; that files come needs few
+    for m, f in ((discriminator_curves, 'discriminator_curves'),
+                 (robust_error_bound, 'bound')):
+        monkeypatch.setattr(m, f, partial(getattr(m, f), steps=60))
     r = Recipe(epochs=1, n_train=64, n_valid=20, batch_size=32, steps=2,
                valid_steps=2)
     for eps in (.1, .2):
