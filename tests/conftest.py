@@ -9,8 +9,13 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from killing import Children
+
 # two test processes on two cores: one thread each is faster than two
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# numba compiles Foolbox's Brendel-Bethge for a minute and runs it for half a
+# second: the same machine code but for LLVM's optimisation takes half of it
+os.environ.setdefault('NUMBA_OPT', '0')
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = ('.git', 'afd_demo', '_docs', '_proc', '.venv', '__pycache__',
@@ -33,6 +38,14 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT, to, symlinks=True,
                     ignore=shutil.ignore_patterns(*LEFT))
     return to
+
+
+@pytest.fixture(scope='session')
+def children():
+    "Forks of a process that has imported torch: a start costs nothing."
+    c = Children()
+    yield c
+    c.close()
 
 
 TALLIES, TRIED, FAILED = [], set(), set()

@@ -2,8 +2,11 @@
 
 A trial then costs a fraction of a second instead of the seconds that torch
 needs to be imported. The children are what a shell would start: a session
-and signals of their own, their words in a log.
+and signals of their own, their words in a log. What a start itself does
+(imports, refusals before torch, variables that are read by then) is tested
+in fresh processes; `test_processes` holds the two kinds against each other.
 """
+import gc
 import importlib
 import json
 import os
@@ -31,7 +34,11 @@ def _child(name, args, log):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 0
     try: globals()[name](*args)
-    except SystemExit as e: code = int(e.code or 0)
+    except SystemExit as e:
+        code = e.code or 0
+        if not isinstance(code, int): # words, as `sys.exit` takes them
+            print(code, file=sys.stderr)
+            code = 1
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -43,6 +50,8 @@ def _child(name, args, log):
 def serve():
     "Fork a child a line of stdin; answer with its number, later its end."
     for name in PRELOAD: importlib.import_module(name)
+    gc.collect()
+    gc.freeze() # no child's collection copies what all of them share
     print('ready', flush=True)
     for line in sys.stdin:
         what, *args = json.loads(line)
@@ -127,6 +136,12 @@ def shell(command, argv):
     from afd_nb.tools import commands, experiments_command
     f = (vars(commands) | vars(experiments_command))[command]
     f(argv)
+
+
+def python(code, *argv):
+    "What `python -c code argv...` does."
+    sys.argv[:] = '-c', *argv
+    exec(compile(code, '<string>', 'exec'), dict(__name__='__main__'))
 
 
 def train(recipe, run):

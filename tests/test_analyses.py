@@ -1,15 +1,15 @@
 "The analyses at size, on strangers' models, on another device."
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from afd_nb.representations import (discriminator_curves,
+                                    robust_error_bound)
 from afd_nb.representations.perturbation_angles import angles
 from afd_nb.tools.analyses_command import afd_analyse
 from afd_nb.representations.dimensionality import (dimensions,
@@ -57,14 +57,16 @@ HOMES = dict(sensitivity='feature_sensitivity', gradients='input_gradients',
              bound='robust_error_bound')
 
 
-@cache
-def peak(module, n):
+@pytest.fixture(scope='module')
+def peak(children, tmp_path_factory):
     "Peak memory in bytes of one analysis of n images, in a new process."
-    code = PEAK.format(home=HOMES[module], call=CALLS[module])
-    done = subprocess.run([sys.executable, '-c', code, str(n)],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    log = tmp_path_factory.mktemp('peak')/'log'
+    @cache
+    def f(module, n):
+        code = PEAK.format(home=HOMES[module], call=CALLS[module])
+        said = children.finish(log, 'python', code, str(n))
+        return json.loads(said.splitlines()[-1])
+    return f
 
 
 # three of them take most of a minute each
@@ -72,12 +74,12 @@ def peak(module, n):
     pytest.param(m, marks=pytest.mark.slow if m in (
         'discriminator_curves', 'bound', 'angles') else [])
     for m in CALLS])
-def test_sixty_thousand_images_with_512_features_in_four_gb(module):
+def test_sixty_thousand_images_with_512_features_in_four_gb(module, peak):
     assert peak(module, 60_000) < 4e9
 
 
 @pytest.mark.parametrize('module', ['sensitivity', 'gradients', 'dimensions'])
-def test_memory_is_that_of_a_batch(module):
+def test_memory_is_that_of_a_batch(module, peak):
     more = peak(module, 60_000) - peak(module, 6_000)
     # all features would be 110 MB more; the images themselves are 14 MB
     assert more < 80e6
@@ -130,6 +132,10 @@ def test_on_a_gpu_as_on_the_cpu(resnet):
 
 def test_afd_analyse_makes_everything(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # fresh discriminators learn for 600 steps; that files come needs few
+    for m, f in ((discriminator_curves, 'discriminator_curves'),
+                 (robust_error_bound, 'bound')):
+        monkeypatch.setattr(m, f, partial(getattr(m, f), steps=60))
     r = Recipe(epochs=1, n_train=64, n_valid=20, batch_size=32, steps=2,
                valid_steps=2)
     for eps in (.1, .2):

@@ -158,13 +158,13 @@ print('examples', n)
 '''
 
 
-def test_examples_are_true_without_development_tools():
+def test_examples_are_true_without_development_tools(children, tmp_path):
     done = subprocess.run([sys.executable, '-c', EXAMPLES, *MODULES],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-1]) >= 25
     wrong = EXAMPLES.replace('n = 0', "n = 0; import afd_nb.method.losses as l; "
                              "l.kl.__doc__ = '>>> 1 + 1\\n3\\n'")
-    done = subprocess.run([sys.executable, '-c', wrong, 'afd_nb.method.losses'],
-                          capture_output=True, text=True)
-    assert done.returncode == 1 and 'afd_nb.method.losses.kl' in done.stderr
+    child = children.start(tmp_path/'log', 'python', wrong,
+                           'afd_nb.method.losses')
+    assert child.wait(120) == 1 and 'afd_nb.method.losses.kl' in child.said()

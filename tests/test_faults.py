@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import subprocess
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,7 +24,6 @@ from afd_nb.method.networks import (create_model, load_model,
 from afd_nb.method.recipe import Recipe
 from afd_nb.robustness.records import make_record, read_record, save_record
 from afd_nb.method.training import fit, load_run, read_state
-from killing import Children
 
 TINY = Recipe(epochs=3, n_train=96, n_valid=20, batch_size=32, steps=2,
               valid_steps=1)
@@ -47,13 +46,6 @@ def contents(run):
     state = to_plain(read_state(run/'state.pt'))
     del state['seconds']
     return {n: (run/n).read_bytes() for n in FILES} | state
-
-
-@pytest.fixture(scope='module')
-def children():
-    c = Children()
-    yield c
-    c.close()
 
 
 def undisturbed(children, folder, recipe):
@@ -123,6 +115,26 @@ def test_training_killed_at_a_write(every, children, small, tmp_path, tally):
           'rename in turn, resumed; equal bit by bit, no litter', kills)
 
 
+@pytest.fixture(scope='module')
+def by_command(children, small, tmp_path_factory):
+    "What a command gives that nobody disturbed: its folder and its words."
+    @cache
+    def f(name): # afd_evaluate's sweep, or an experiment
+        folder = tmp_path_factory.mktemp('undisturbed')
+        said = children.finish(folder/'log', 'shell', *command(
+            name, small, folder/'whole'))
+        return folder/'whole', said
+    return f
+
+
+def command(name, small, to):
+    "The words of the sweep on `small`, or of an experiment."
+    if name == 'afd_evaluate':
+        return name, [str(small), *SWEEP, '--store', str(to)]
+    return 'afd_experiment', [name, '--size', 'smoke', '--device', 'cpu',
+                              '--runs', str(to)]
+
+
 def rows(store):
     "What is known of each evaluation, example by example."
     return {f.name: {k: v.tobytes() for k, v in np.load(f).items()}
@@ -134,18 +146,17 @@ SWEEP = ('--attacks pgd apgd-ce ddn --n 60 --batch_size 10 --eps 0 .1 .2 '
 
 
 @pytest.mark.parametrize('times', [5, pytest.param(40, marks=SLOW)])
-def test_sweep_killed(times, children, small, tmp_path, tally):
-    argv = lambda name: ['afd_evaluate', [str(small), *SWEEP, '--store',
-                                          str(tmp_path/name)]]
-    wanted = children.finish(tmp_path/'log', 'shell', *argv('whole'))
+def test_sweep_killed(times, children, small, by_command, tmp_path, tally):
+    whole, wanted = by_command('afd_evaluate')
     kills = left = 0
     while kills < times: # a fresh sweep when one is through
         left += 1
         shutil.rmtree(tmp_path/'killed', ignore_errors=True)
         kills += kill_often(children, tmp_path/'log', times - kills, 1.,
-                            left, 'shell', *argv('killed'))
+                            left, 'shell', *command(
+                                'afd_evaluate', small, tmp_path/'killed'))
         assert (tmp_path/'log').read_text() == wanted
-        assert rows(tmp_path/'killed') == rows(tmp_path/'whole')
+        assert rows(tmp_path/'killed') == rows(whole)
         assert left < 10*times
     tally('an evaluation sweep is killed', 'SIGKILL, the same command again;'
           ' every answer equal', kills)
@@ -153,23 +164,22 @@ def test_sweep_killed(times, children, small, tmp_path, tally):
 
 @pytest.mark.parametrize('name, times', [ # trained and attacked; and all
     ('mnist-afd-lr0.1-0.5', 4), pytest.param('mnist-nt', 20, marks=SLOW)])
-def test_experiment_killed(name, times, children, tmp_path, tally):
-    argv = lambda runs: ['afd_experiment', [
-        name, '--size', 'smoke', '--device', 'cpu', '--runs',
-        str(tmp_path/runs)]]
-    def found(name):
-        (f,) = (tmp_path/name/'records').rglob('*.json')
+def test_experiment_killed(name, times, children, small, by_command,
+                           tmp_path, tally):
+    def found(runs):
+        (f,) = (runs/'records').rglob('*.json')
         rec = read_record(f)
         del rec['seconds'] # the only thing that may differ
         return json.dumps(rec, sort_keys=True)
-    children.finish(tmp_path/'log', 'shell', *argv('whole'))
+    whole, _ = by_command(name)
     kills = left = 0
     while kills < times:
         left += 1
         shutil.rmtree(tmp_path/'killed', ignore_errors=True)
         kills += kill_often(children, tmp_path/'log', times - kills, 1.5,
-                            left, 'shell', *argv('killed'))
-        assert found('killed') == found('whole')
+                            left, 'shell', *command(
+                                name, small, tmp_path/'killed'))
+        assert found(tmp_path/'killed') == found(whole)
         assert left < 10*times
     tally('afd_experiment is killed', 'SIGKILL, the same command again; the '
           'record equal but for its seconds', kills)
@@ -194,35 +204,32 @@ def test_stopped_between_two_steps(how, children, whole, tmp_path, tally):
           'equal bit by bit', 1)
 
 
-@pytest.mark.parametrize('command', ['afd_evaluate', 'afd_experiment'])
-def test_sweep_stopped_between_two_batches(command, children, small,
+@pytest.mark.parametrize('name', ['afd_evaluate', 'mnist-afd-lr0.1-0.5'],
+                         ids=['afd_evaluate', 'afd_experiment'])
+def test_sweep_stopped_between_two_batches(name, children, small, by_command,
                                            tmp_path, tally):
-    def argv(name):
-        if command == 'afd_evaluate':
-            return [str(small), *SWEEP, '--store', str(tmp_path/name)]
-        return ['mnist-afd-lr0.1-0.5', '--size', 'smoke', '--device', 'cpu',
-                '--runs', str(tmp_path/name)]
     found = tmp_path/'stopped'
     begun = lambda: found.exists() and (
         len([*found.glob('*.npz')]) > 1 # in the second attack
         or [*found.rglob('history.csv')])
-    child = children.start(tmp_path/'log', 'shell', command, argv('stopped'))
+    argv = command(name, small, found)
+    child = children.start(tmp_path/'log', 'shell', *argv)
     child.wait_for(begun)
     child.send(signal.SIGTERM)
     assert child.wait(60) == 128 + signal.SIGTERM, child.said()
     assert 'ame command again' in child.said()
     done = {f: f.stat().st_mtime_ns for f in sorted(
         found.glob('*.npz'), key=lambda f: f.stat().st_mtime_ns)[:-1]}
-    again = children.finish(tmp_path/'log', 'shell', command, argv('stopped'))
-    whole = children.finish(tmp_path/'log', 'shell', command, argv('whole'))
+    again = children.finish(tmp_path/'log', 'shell', *argv)
+    whole, said = by_command(name)
     for f, when in done.items(): assert f.stat().st_mtime_ns == when
-    if command == 'afd_evaluate':
+    if name == 'afd_evaluate':
         assert done # this one was not made again
-        assert again == whole and rows(found) == rows(tmp_path/'whole')
+        assert again == said and rows(found) == rows(whole)
     else:
         a, b = ({f.stem: read_record(f)['evaluations'] for f in
-                 (tmp_path/name/'records').rglob('*.json')}
-                for name in ('stopped', 'whole'))
+                 (runs/'records').rglob('*.json')}
+                for runs in (found, whole))
         assert a == b and a
     tally('SIGTERM to a sweep or an experiment', 'exit status 143, says that '
           'the same command goes on; every answer equal', 1)

@@ -1,6 +1,4 @@
 "Networks of others: whatever `fit` accepts is read again, by every reader."
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,8 +180,6 @@ assert state() == before, (before, state())
     '', "b.cuda.matmul.fp32_precision = 'tf32'",
     "b.cudnn.conv.fp32_precision = 'ieee'", "b.fp32_precision = 'tf32'",
     "torch.set_float32_matmul_precision('high')"])
-def test_tf32_is_off_however_it_was_set(how):
+def test_tf32_is_off_however_it_was_set(how, children, tmp_path):
     "Torch has two sets of switches and raises where they are mixed."
-    done = subprocess.run([sys.executable, '-c', SWITCHES.format(how)],
-                          capture_output=True, text=True)
-    assert not done.returncode, done.stderr[-900:]
+    children.finish(tmp_path/'log', 'python', SWITCHES.format(how))

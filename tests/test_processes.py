@@ -22,12 +22,6 @@ def train(*more):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out
-
-
 def wait_for_epoch(run, process, seconds=120):
     "Until the first epoch is on disk."
     end = time.monotonic() + seconds
@@ -43,14 +37,39 @@ def contents(run):
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-    "A run that nobody disturbed, in a process of its own."
+def fresh(tmp_path_factory):
+    "A run that nobody disturbed, as a shell starts it; what it said."
     run = tmp_path_factory.mktemp('whole')/'run'
-    finish(train('--out', str(run), *FLAGS))
-    return run
+    p = train('--out', str(run), *FLAGS)
+    out, err = p.communicate(timeout=300)
+    assert p.returncode == 0, err
+    return run, out, err
 
 
-def test_ctrl_c_and_resumed_gives_the_same_bits(whole, tmp_path):
+@pytest.fixture(scope='module')
+def whole(fresh):
+    return fresh[0]
+
+
+def test_a_forked_command_is_that_of_a_shell(fresh, children, tmp_path):
+    "Other tests fork: the same bits, words and exit status."
+    whole, out, err = fresh
+    log, run = tmp_path/'log', tmp_path/'run'
+    said = children.finish(log, 'shell', 'afd_train', ['--out', str(run),
+                                                       *FLAGS])
+    assert said == (out + err).replace(str(whole), str(run))
+    assert contents(run) == contents(whole)
+    assert {f.name for f in run.iterdir()} == {
+        f.name for f in whole.iterdir()}
+    again = ['--out', str(run), *FLAGS]
+    p = train(*again)
+    out, err = p.communicate(timeout=300)
+    child = children.start(log, 'shell', 'afd_train', again)
+    assert child.wait(60) == p.returncode == 2
+    assert child.said() == out + err and 'is not empty' in err
+
+
+def test_ctrl_c_and_resumed_gives_the_same_bits(whole, children, tmp_path):
     run = tmp_path/'run'
     p = train('--out', str(run), *FLAGS)
     wait_for_epoch(run, p)
@@ -58,7 +77,8 @@ def test_ctrl_c_and_resumed_gives_the_same_bits(whole, tmp_path):
     _, err = p.communicate(timeout=60)
     assert p.returncode == 130, err
     assert f'afd_train --resume {run}' in err
-    finish(train('--resume', str(run)))
+    children.finish(tmp_path/'log', 'shell', 'afd_train',
+                    ['--resume', str(run)])
     assert contents(run) == contents(whole)
 
 

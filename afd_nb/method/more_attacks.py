@@ -257,7 +257,7 @@ def apgd(
     --------
     >>> model = lambda x: torch.cat([x, 0*x], 1).flatten(1) # 2 classes
     >>> x, y = torch.full((1, 1, 1, 1), .5), torch.tensor([0])
-    >>> [apgd(model, x, y, eps=.25, norm=k, steps=5).item()
+    >>> [round(apgd(model, x, y, eps=.25, norm=k, steps=5).item(), 6)
     ...  for k in ('linf', 'l2', 'l1')]
     [0.25, 0.25, 0.25]
     """

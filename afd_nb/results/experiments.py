@@ -20,7 +20,7 @@ from ..method.recipe import Recipe, flat_fields, from_dict
 SIZES = {'paper': {},
          'short': dict(n_train=10000, n_valid=1000, epochs=16, steps=10,
                        schedule='cosine'),
-         'smoke': dict(n_train=320, n_valid=64, epochs=4, steps=2,
+         'smoke': dict(n_train=160, n_valid=64, epochs=3, steps=2,
                        valid_steps=2, network='small', augment=False,
                        batch_size=32, schedule='constant',
                        dataset='folder')}
