@@ -1,16 +1,20 @@
 "The recorded benchmark is whole, and was not bought with weaker attacks."
 import csv
 import json
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from afd_nb.robustness.attack_zoo import paper_attacks
 from afd_nb.tools.bench import machine_name
+from afd_nb.tools.growth import power
 
 SPEED = Path(__file__).resolve().parent.parent/'results'/'speed'
 FIELDS = 'name ours_s other_s ratio low high what'.split()
-NAMES = {'afd_step', 'pgd', 'limit', 'attack_over_bare', 'import'}
+NAMES = {'afd_step', 'pgd', 'limit', 'attack_over_bare', 'autoattack',
+         'training_afd', 'import'}
 MACHINE = 'processor cores vector threads device torch'.split()
 
 
@@ -35,6 +39,32 @@ def test_record_of_the_benchmark(path):
         if e['low'] is not None:
             assert e['low'] <= e['ratio'] <= e['high'], e['name']
             assert e['ours_s'] > 0 and e['other_s'] > 0
+
+
+def test_autoattack_has_the_librarys_flags_where_it_was_timed():
+    for path in RECORDS:
+        e, = (e for e in json.loads(path.read_text())['entries']
+              if e['name'] == 'autoattack')
+        differ, n = map(int, re.search(r'flags differ on (\d+) of (\d+) '
+                                       'images', e['what']).groups())
+        assert differ == 0 and n >= 500
+
+
+@pytest.mark.parametrize('path', sorted(SPEED.glob('*.growth.csv')),
+                         ids=lambda p: p.stem)
+def test_nothing_grows_faster_than_it_has_to(path):
+    df = pd.read_csv(path)
+    most = dict(images=1, steps=1, batch=0, side=2, classes=.2, width=2)
+    memory = dict(images=1, steps=0, batch=1, side=2, classes=.2, width=1)
+    assert {*most} == {*df.factor} - {'large'} == {*memory}
+    slack = .3 # caches end before the images do; a square would be 1 more
+    for k in most:
+        g = df[df.factor == k]
+        assert power(g[k], g.seconds) <= most[k] + slack, k
+        assert power(g[k], g.bytes) <= memory[k] + slack, k
+    large = df[df.factor == 'large'].set_index('network')
+    assert large.images['small'] == 50_000 and (large.peak < 4e9).all()
+    assert {'vit_b_16', 'convnext_tiny'} <= {*large.index}
 
 
 SWEEPS = sorted(SPEED.glob('*.sweep.csv'))

@@ -153,7 +153,7 @@ def thousand():
             for k in ('x', 'y')]
 
 
-MODELS = dict(clean=(lambda: digits_net(), .05),
+MODELS = dict(clean=(lambda: digits_net(), .1),
               robust=(lambda: digits_net(eps=.15), .15),
               afd=(lambda: fit(demo_recipe('afd', epochs=5),
                                load_data('digits'), progress=False).model,

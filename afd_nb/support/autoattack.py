@@ -239,7 +239,7 @@ def do_less(aa, net, x):
     whole_fab, whole_square = fab.perturb, square.attack_single_run
     def perturb(x, y):
         if not fab.targeted: return whole_fab(x, y)
-        size = max(len(x), max_batch_size(net.net, x, 256))
+        size = max(len(x), max_batch_size(net, x, 256))
         return fab_targeted(fab, net.net, x, y, size)
     def attack_single_run(x, y):
         if square.norm != 'Linf': return whole_square(x, y)

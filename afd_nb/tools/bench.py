@@ -26,6 +26,7 @@ from ..support.random_numbers import seeded
 from ..method.data import Data, TensorSplit, load_data
 from ..method.discriminator import Discriminator
 from ..robustness.evaluation import evaluate
+from .growth import measure_growth
 from ..support.eval_cache import clean_pass
 from ..support.autoattack import (PARTS, auto_attack, flags_kept,
                                        set_budget)
@@ -556,7 +557,7 @@ def time_compile(b)->dict:
 MEASURES = dict(afd_step=time_step, pgd=time_pgd, limit=time_limit,
                 training=time_training, autoattack=time_autoattack, sweep=time_sweep,
                 processes=time_processes, memory=measure_memory,
-                compile=time_compile)
+                compile=time_compile, growth=measure_growth)
 MEASURES['import'] = time_import
 QUICK = ('afd_step', 'pgd', 'limit', 'sweep', 'import', 'memory')
 
@@ -609,16 +610,19 @@ def measure(
     b:Bench,   # device, rounds, runs, …
     what,      # names of `MEASURES`
     say=print, # is given a line a measurement
-)->tuple: # entries, the sweep's table or None
+)->tuple: # entries; tables by name, of the sweep and of growth
     "All the measurements that are asked for, one after another."
-    entries, table = [], None
+    entries, tables = [], {}
     for k in what:
+        if k == 'growth':
+            tables[k] = MEASURES[k]()
+            continue
         found = MEASURES[k](b)
-        if k == 'sweep': found, table = found
+        if k == 'sweep': found, tables[k] = found
         for e in found if isinstance(found, list) else [found]:
             entries.append(e)
             say(f"{e['name']:18} {e['ratio']:7.3g}  {e['what']}")
-    return entries, table
+    return entries, tables
 
 # %% ../../nbs/appendix_b_tools/10_speed.ipynb #f1e73db8
 def beside(out:Path, about:dict, entries:list)->list: # of dict
@@ -638,11 +642,11 @@ def run_bench(
     out = Path(a.out or f'results/speed/{machine_name(about)}.json')
     out.parent.mkdir(parents=True, exist_ok=True)
     what = a.what or (QUICK if a.quick else [*MEASURES])
-    entries, table = measure(Bench(device, a.quick, a.runs, a.root, a.n),
-                             what)
+    entries, tables = measure(Bench(device, a.quick, a.runs, a.root, a.n),
+                              what)
     write_json(out, dict(machine=about, entries=beside(out, about, entries)))
-    if table is not None:
-        table.to_csv(out.with_suffix('.sweep.csv'), index=False)
+    for k, table in tables.items():
+        table.to_csv(out.with_suffix(f'.{k}.csv'), index=False)
     print(out)
 
 def read_speed(

@@ -20,7 +20,8 @@ MEASUREMENTS = dict(
     autoattack='AutoAttack against the library, flag by flag',
     sweep='Table A2 against plain library calls',
     processes='two processes against one', memory='of a training',
-    compile='a compiled gradient') | {'import': 'starting up'}
+    compile='a compiled gradient',
+    growth='how cost grows with images, batch, side, …') | {'import': 'starting up'}
 
 def afd_bench(
     argv:list=None, # words of the command line; None: the program's own
@@ -40,7 +41,8 @@ def afd_bench(
         '(default: 1000; AutoAttack takes 200 at most)')
     add('--out', metavar='FILE.json', help='(default: '
         'results/speed/MACHINE.json; what was measured before on the same '
-        'machine stays in it); a table of the sweep goes beside it')
+        'machine stays in it); tables of the sweep and of growth '
+        'go beside it')
     add('--root', help='folder of the data (default: $AFD_DATA or ./data)')
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
     a = p.parse_args(argv)

@@ -100,10 +100,14 @@ def run_demo(
         for r in recipes:
             run, record = one_run(r, out, device, bar)
             runs.append(run); records.append(record)
+            df = demo_table(records)
+            draw_curves(df, r.eps, out)
+            if progress and len(runs) == 1:
+                bar.write(f"{out/'curves.png'} has the first curve, and "
+                          'grows by one with every method')
         bar.set_description('figures and report')
-        df = demo_table(records)
         write_json(out/'results.json', records)
-        write_demo_figures(runs, df, out, device)
+        draw_maps(runs, out, device)
         write_demo_report(runs, df, out)
     return df
 
@@ -168,8 +172,8 @@ def interval_text(row)->str: # '85.3 [81.2, 88.6]'
             f'{100*row.high:.1f}]')
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #16f2f80a
-def write_demo_figures(runs:list, df, out:Path, device):
-    "curves.png and tsne.png."
+def pooled_over_seeds(df)->dict: # method -> table for `plot_curves`
+    "Each method's curve; the band is over images, or over seeds."
     pooled = {}
     for m, g in df.groupby('method', sort=False):
         t = g.groupby('eps').agg(accuracy=('accuracy', 'mean'),
@@ -181,21 +185,31 @@ def write_demo_figures(runs:list, df, out:Path, device):
             sd = g.groupby('eps').accuracy.std()
             t['low'], t['high'] = t.accuracy - sd, t.accuracy + sd
         pooled[m] = t
-    x, y = take(load_data('digits', device=device).test)
-    eps = runs[0].recipe.eps
-    models = {r.recipe.method: r.model for r in runs if r.recipe.seed == 0}
-    maps = for_each_model(tsne, {m: models[m] for m in ('nt', 'afd')}, x, y,
-                          epsilons=[eps], steps=20)
-    maps = maps[maps['map'] == 'joint']
+    return pooled
+
+def save_png(fig, path:Path):
+    "Whole or not at all; and closed."
+    with atomic_write(path) as tmp: fig.savefig(tmp, format='png', dpi=160)
+    plt.close(fig)
+
+def draw_curves(df, eps, out:Path):
+    "curves.png, of the methods that are done."
     with figure_style():
-        ax = plot_curves(pooled)
+        ax = plot_curves(pooled_over_seeds(df))
         ax.axvline(eps, color='k', lw=.8, ls=':')
         ax.figure.tight_layout()
-        for fig, name in [(ax.figure, 'curves.png'),
-                          (plot_tsne(maps, side=3.2), 'tsne.png')]:
-            with atomic_write(out/name) as tmp:
-                fig.savefig(tmp, format='png', dpi=160)
-            plt.close(fig)
+        save_png(ax.figure, out/'curves.png')
+
+# %% ../../nbs/appendix_b_tools/04_demo.ipynb #1f3275ac
+def draw_maps(runs:list, out:Path, device):
+    "tsne.png, of natural training and AFD."
+    x, y = take(load_data('digits', device=device).test)
+    models = {r.recipe.method: r.model for r in runs if r.recipe.seed == 0}
+    maps = for_each_model(tsne, {m: models[m] for m in ('nt', 'afd')}, x, y,
+                          epsilons=[runs[0].recipe.eps], steps=20)
+    with figure_style():
+        save_png(plot_tsne(maps[maps['map'] == 'joint'], side=3.2),
+                 out/'tsne.png')
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #7bda2a3b
 def finding(
