@@ -388,10 +388,10 @@ def library_part(model, x, y, part, eps, budget)->torch.Tensor: # x_adv
             set_budget(one, **budget)
         return aa.run_standard_evaluation(x, y, batch_size=len(x))[0]
 
-def autoattack_in_turns(b, name, model, x, y)->list: # of dict
+def autoattack_in_turns(name, model, x, y, quick)->list: # of dict
     "The parts one after another, both ways, on those that stand."
     eps, rows = .1 if name == 'stand-in' else .3, []
-    budget = dict(steps=10, queries=100) if b.quick else {}
+    budget = dict(steps=10, queries=100) if quick else {}
     model.eval().requires_grad_(False)
     wrong = lambda v, y: model(v).argmax(1) != y
     stands = ~wrong(x, y)
@@ -418,8 +418,8 @@ def autoattack_in_turns(b, name, model, x, y)->list: # of dict
 def time_autoattack(b, most=200)->list:
     "autoattack: the standard version, on 200 images of each target."
     took = pd.DataFrame([row for name, model, x, y in b.targets() for row in
-                         autoattack_in_turns(b, name, model, x[:most],
-                                             y[:most])])
+                         autoattack_in_turns(name, model, x[:most], y[:most],
+                                             b.quick)])
     each = took.groupby('model', sort=False)
     total = each[['ours', 'plain']].sum()
     ratios, first = total.plain/total.ours, each.n.first()
