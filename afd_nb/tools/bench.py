@@ -555,7 +555,8 @@ def time_compile(b)->dict:
 
 # %% ../../nbs/appendix_b_tools/10_speed.ipynb #2004becc
 MEASURES = dict(afd_step=time_step, pgd=time_pgd, limit=time_limit,
-                training=time_training, autoattack=time_autoattack, sweep=time_sweep,
+                training=time_training, autoattack=time_autoattack,
+                sweep=time_sweep,
                 processes=time_processes, memory=measure_memory,
                 compile=time_compile, growth=measure_growth)
 MEASURES['import'] = time_import
@@ -644,7 +645,8 @@ def run_bench(
     what = a.what or (QUICK if a.quick else [*MEASURES])
     entries, tables = measure(Bench(device, a.quick, a.runs, a.root, a.n),
                               what)
-    write_json(out, dict(machine=about, entries=beside(out, about, entries)))
+    write_json(out, dict(machine=about,
+                         entries=beside(out, about, entries)))
     for k, table in tables.items():
         table.to_csv(out.with_suffix(f'.{k}.csv'), index=False)
     print(out)

@@ -21,7 +21,8 @@ MEASUREMENTS = dict(
     sweep='Table A2 against plain library calls',
     processes='two processes against one', memory='of a training',
     compile='a compiled gradient',
-    growth='how cost grows with images, batch, side, …') | {'import': 'starting up'}
+    growth='how cost grows with images, batch, side') | {
+        'import': 'starting up'}
 
 def afd_bench(
     argv:list=None, # words of the command line; None: the program's own
