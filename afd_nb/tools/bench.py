@@ -26,7 +26,7 @@ from ..support.random_numbers import seeded
 from ..method.data import Data, TensorSplit, load_data
 from ..method.discriminator import Discriminator
 from ..robustness.evaluation import evaluate
-from .growth import measure_growth
+from .growth import PEAK, measure_growth
 from ..support.eval_cache import clean_pass
 from ..support.autoattack import (PARTS, auto_attack, flags_kept,
                                        set_budget)
@@ -456,15 +456,9 @@ def time_import(b)->list:
                   'afd_train --help, against import torch')]
 
 # %% ../../nbs/appendix_b_tools/10_speed.ipynb #5a6f9b4c
-PEAK = r'''
-import re, resource, sys
-from pathlib import Path
+MEMORY = PEAK + '''
+import sys
 import torch
-def peak(): # bytes; of this program, not of the one that started it
-    status = Path('/proc/self/status')
-    if status.exists():
-        return int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1])*1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 from afd_nb.method.data import Data, TensorSplit, load_data
 from afd_nb.method.recipe import Recipe
@@ -488,7 +482,7 @@ print(what, (peak() - before)/1e9)
 
 def measure_memory(b)->dict:
     "memory: GB beyond torch at the peak of a training of MNIST's size."
-    *what, gb = python(PEAK).split()
+    *what, gb = python(MEMORY).split()
     return dict(name='memory', ours_s=None, other_s=None,
                 ratio=round(float(gb), 3), low=None, high=None,
                 what=f"GB above importing torch (in ratio), AFD on all of "

@@ -12,17 +12,21 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/appendix_b_tools/09_growth.ipynb #0fe02b90
-POINT = r'''
-import json, re, resource, sys, time
+PEAK = r'''
+import re, resource
 from pathlib import Path
-import torch
-from torch import nn
-from afd_nb.robustness.evaluation import evaluate
 def peak(): # bytes; of this program, not of the one that started it
     status = Path('/proc/self/status')
     if status.exists():
         return int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1])*1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+'''
+
+POINT = PEAK + '''
+import json, sys, time
+import torch
+from torch import nn
+from afd_nb.robustness.evaluation import evaluate
 p = json.loads(sys.argv[1])
 torch.manual_seed(0)
 s, w = p['side'], p['width']
@@ -53,7 +57,7 @@ BASE = dict(network='small', images=512, batch=128, steps=10, side=28,
 def measure_point(
     **factors, # of `BASE`; network: also a name of torchvision.models
 )->dict: # the factors, seconds, bytes of the evaluation, peak of all
-    "Time and memory of one evaluation, in a process of its own."
+    "Time and memory of one evaluation, in one thread of a new process."
     if odd := factors.keys() - BASE.keys():
         raise ValueError(f"no factor {min(odd)!r}; there are "
                          f"{', '.join(BASE)}")
