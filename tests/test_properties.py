@@ -33,6 +33,7 @@ from afd_nb.representations import (
     robust_error_bound as bound, theorem, tsne_maps as tsne)
 from afd_nb.results import robustness_over_training as over_training
 from afd_nb.method.baselines import sensitivity_loss, trades_loss
+from afd_nb.support.carlini_wagner import STARTS
 from afd_nb.support.checks import check_choice, check_images, check_labels
 from afd_nb.support.random_numbers import generator
 from afd_nb.method.discriminator import (Discriminator, DiscriminatorProbe,
@@ -343,7 +344,9 @@ def test_no_library_attack_is_left_out():
 def test_library_attacks_stay_in_the_ball(draw, c, name, eps, seed):
     norms = NORMS if name in zoo.OWN_ATTACKS else zoo.attack_norms(name)
     norm, net = draw.draw(st.sampled_from(norms)), c.net()
-    a = zoo.attack(name, norm=norm, seed=seed, **QUICK[name])
+    more = (dict(start=draw.draw(st.sampled_from(STARTS)))
+            if name == 'cw' else {})
+    a = zoo.attack(name, norm=norm, seed=seed, **QUICK[name], **more)
     with untouched(net), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         out = a.run(net, c.x, c.y, eps=eps)

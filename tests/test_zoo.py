@@ -110,6 +110,43 @@ def test_same_examples_fall_as_under_the_library(small, name):
     assert not e.robust[~right.numpy()].any()
 
 
+def test_cw_from_ddn_finds_nearer_errors(small):
+    model, x, y = small
+    def far(name, **settings): # inf where no error was found
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            v = attack(name, **settings).minimal_adversarial(model, x, y)
+        d = (v.x_adv - x).flatten(1).norm(dim=1)
+        return d.where(model(v.x_adv).argmax(1) != y, torch.inf)
+    ddn, printed = far('ddn', steps=100), far('cw', steps=100)
+    ours = far('cw', steps=100, start='ddn')
+    assert far('cw', steps=100, start=None).equal(printed)
+    assert ours.isfinite().all() and (ours <= ddn + 1e-5).all()
+    assert (ours > printed*1.01 + 1e-5).sum() <= 2 # both are local searches
+    assert ours.mean() < .99*printed.mean()
+
+
+def test_cw_without_an_error_leaves_the_image():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    torch.nn.init.zeros_(model[1].weight)
+    with torch.no_grad(): model[1].bias.copy_(torch.tensor([1., 0., 0.]))
+    x, y = torch.rand(3, 1, 2, 2, generator=generator(0)), torch.zeros(3).long()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # a constant model has no gradient
+        v = attack('cw', start='ddn', steps=10).minimal_adversarial(
+            model.eval(), x, y).x_adv
+    assert v.equal(x)
+
+
+def test_cw_refuses_a_setting_that_its_start_lacks():
+    for settings, said in ((dict(start='pgd'), 'start of cw'),
+                           (dict(start='ddn', confidence=1.), 'confidence'),
+                           (dict(start='ddn', binary_search_steps=0), '>= 1')):
+        with pytest.raises(ValueError, match=said): attack('cw', **settings)
+    with pytest.raises(ValueError, match="no setting 'start'"):
+        attack('ddn', start='ddn')
+
+
 @pytest.mark.parametrize('norm', EPS)
 def test_batch_size_changes_nothing(small, norm):
     model, x, y = small

@@ -28,6 +28,7 @@ from ..support.backends import (FOOLBOX, Outcome, SETTING_NAMES,
                                      foolbox_attack, import_advertorch,
                                      run_guarded, targets_of,
                                      to_our_settings, unchanged)
+from ..support.carlini_wagner import cw_attack
 from ..support.checks import (check_choice, check_images, check_int,
                                    check_labels, check_number, detached)
 from ..support.model_checks import BATCH, check_model, logits_of
@@ -86,6 +87,7 @@ def cost(self:Attack)->int: # at least 1
     "Roughly how many forward and backward passes an image costs."
     if self.parts: return sum(p.cost for p in self.parts)
     each, steps = PASSES.get(self.name, (1, 40))
+    if self.settings.get('start'): each = 2.2 # of C&W
     key = 'queries' if self.name == 'square' else 'steps'
     runs = RUNS.get((self.name, self.norm), 1)
     if 'restarts' in self.settings:
@@ -317,7 +319,7 @@ def attack_settings(
     theirs = {'predict', 'eps', 'targeted', 'clip_min', 'clip_max'}
     draws = {'restarts'} if name.startswith('pgd') else set()
     aims = {'target'} if name in TARGETED else set()
-    more = {'rel_step'} if name == 'mim' else set()
+    more = {'mim': {'rel_step'}, 'cw': {'start'}}.get(name, set())
     return sorted(known - theirs | draws | aims | more)
 
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #0a94ae1c
@@ -381,13 +383,15 @@ def foolbox_zoo_attack(name, norm, seed, settings):
     kind, access, _, defaults = FOOLBOX[name]
     s = dict(defaults) | settings
     once = {k: v for k, v in s.items() if k != 'restarts'}
+    if name == 'cw' and once.get('start') is None: once.pop('start', None)
+    f = (cw_attack(once) if name == 'cw' and 'start' in once else
+         foolbox_attack(name, norm, once))
     draws = s.get('random_start', name.startswith('pgd'))
     if name == 'fgsm' and draws: kind = 'fixed-budget'
     if s.get('restarts', 1) > 1 and not draws:
         raise ValueError(f"{name} draws no random start: restarts="
                          f"{s['restarts']} would repeat it")
-    one = Attack(name, norm, kind, access, 'foolbox', once, seed,
-                 foolbox_attack(name, norm, once))
+    one = Attack(name, norm, kind, access, 'foolbox', once, seed, f)
     parts = tuple(replace(one, seed=seed + k)
                   for k in range(s.get('restarts', 1)))
     if len(parts) == 1: return one
@@ -497,7 +501,7 @@ def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
     version:str='paper',  # 'paper' or 'scaled'
 )->list: # of PaperAttack
-    """Table A2, as printed or with steps that follow eps.
+    """Table A2, as printed or with steps that reach as far as eps.
 
     Examples
     --------
@@ -513,6 +517,8 @@ def paper_attacks(
         if version == 'scaled' and name in SCALED:
             settings = dict(steps=settings['steps'],
                             rel_step=2.5/settings['steps'])
+        if version == 'scaled' and name == 'cw':
+            settings = settings | dict(start='ddn')
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows
 

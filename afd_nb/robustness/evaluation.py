@@ -216,7 +216,8 @@ def evaluate(
     with frozen(model), seeded(a.seed), ExitStack() as stack:
         size = seen.batch_size
         about = dict(model=seen.mark, attack=a.name, norm=a.norm,
-                     library=attack_version(a.library), seed=a.seed,
+                     library=attack_version(a.library, getattr(
+                         a.f, 'own_code', ())), seed=a.seed,
                      settings=repr(sorted(a.settings.items())),
                      epsilons=epsilons, batch_size=size,
                      envelope=envelope, rests=True, starts='by image, 2',

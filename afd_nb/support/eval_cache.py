@@ -74,14 +74,16 @@ def library_versions()->dict: # name -> version
 
 def attack_version(
     library:str, # of an `Attack`
+    own:tuple=(), # modules of ours that it runs beside the library
 )->str:
     "Which version of which code attacks, on which torch."
     known = f'torch {version("torch")}'
     name = library
     if library in LIBRARIES: name += f' {version(library)}'
-    if library not in OWN_CODE: return f'{name}, {known}'
+    own = OWN_CODE.get(library, own)
+    if not own: return f'{name}, {known}'
     h = hashlib.sha256()
-    for k in OWN_CODE[library]:
+    for k in own:
         found = importlib.util.find_spec(f'afd_nb.{k}')
         if found: h.update(Path(found.origin).read_bytes())
     return f'{name} {h.hexdigest()[:12]}, {known}'
