@@ -1,7 +1,8 @@
 from . import method, representations, results, robustness, support, tools
-from .method.data import load_data, load_test
-from .method.networks import create_model, load_model, load_official
+from .method.data import load_data
+from .method.networks import create_model, load_official
 from .method.pgd import pgd
+from .method.pretrained import load_model, load_sample, model_names
 from .method.recipe import Recipe
 from .method.training import fit, load_run
 from .robustness.attack_zoo import attack, attack_names
@@ -13,6 +14,6 @@ __version__: str
 __all__ = [
     'Recipe', 'attack', 'attack_names', 'create_model', 'diagnose',
     'evaluate', 'evaluate_all', 'fit', 'load_data', 'load_model',
-    'load_official', 'load_run', 'load_test', 'method', 'pgd',
+    'load_official', 'load_run', 'load_sample', 'method', 'model_names', 'pgd',
     'representations', 'results', 'robustness', 'support', 'tools',
     'transfer', 'worst_case']

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'OWN_NETWORKS', 'NORMALISATION', 'BasicBlock', 'ResNet18', 'resnet18_mnist', 'resnet18', 'LeNet',
            'SmallNet', 'Embedding', 'Classifier', 'create_model', 'SharedBatchNorm', 'convert_sync_batchnorm',
-           'checked_state_dict', 'weights_checksum', 'save_model', 'read_weights', 'load_model',
+           'checked_state_dict', 'weights_checksum', 'save_model', 'read_weights', 'read_model',
            'model_from_checkpoint', 'read_checkpoint', 'load_official']
 
 # %% ../../nbs/1_method/02_networks.ipynb #045fc770
-import hashlib, json
+import hashlib, json, tempfile
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -292,7 +293,7 @@ def save_model(
     >>> model = create_model('small', (1, 8, 8), 10)
     >>> with tempfile.TemporaryDirectory() as d:
     ...     checksum = save_model(model, f'{d}/model.safetensors')
-    ...     again = load_model(f'{d}/model.safetensors')
+    ...     again = read_model(f'{d}/model.safetensors')
     >>> again.Dc.weight.equal(model.Dc.weight)
     True
     """
@@ -328,7 +329,7 @@ def read_weights(
     return state, about | dict(checksum=seal)
 
 # %% ../../nbs/1_method/02_networks.ipynb #c42cb3f4
-def load_model(
+def read_model(
     path,         # written by `save_model`
     device='cpu', # where the model goes
 )->Classifier: # in eval mode
@@ -383,6 +384,45 @@ def load_state(
     "Load `state` and refuse, with names and shapes, what does not fit."
     check_state_shapes(model.state_dict(), state, source)
     model.load_state_dict(state)
+
+# %% ../../nbs/1_method/02_networks.ipynb #b3f945e8
+@patch
+def save_pretrained(self:Classifier,
+    folder, # made if need be
+):
+    "Write model.safetensors, and config.json, which says what is in it."
+    to = Path(folder)
+    to.mkdir(parents=True, exist_ok=True)
+    save_model(self, to/'model.safetensors')
+    write_bytes(to/'config.json', json.dumps(self.spec, indent=1).encode())
+
+@patch(cls_method=True)
+def from_pretrained(cls:Classifier,
+    name,         # a folder, or a repository of the hub: 'user/model'
+    device='cpu', # where the model goes
+    **where,      # of `hf_hub_download`: revision, token, cache_dir, …
+)->Classifier: # in eval mode
+    "The model of a folder or of the hub; ValueError if it is none of ours."
+    from huggingface_hub import hf_hub_download
+    file = (Path(name)/'model.safetensors' if Path(name).is_dir() else
+            hf_hub_download(str(name), 'model.safetensors', **where))
+    return read_model(file, device)
+
+@patch
+def push_to_hub(self:Classifier,
+    name:str, # of the repository, 'user/model'; made if need be
+    *, private:bool=None, # if it is made
+    token:str=None,       # None: the one that is stored
+)->str: # its address
+    "Put the model on Hugging Face's hub."
+    from huggingface_hub import HfApi
+    api = HfApi(token=token)
+    url = api.create_repo(name, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as d:
+        self.save_pretrained(d)
+        api.upload_folder(repo_id=name, folder_path=d,
+                          commit_message='Classifier of afd_nb')
+    return str(url)
 
 # %% ../../nbs/1_method/02_networks.ipynb #c02b8385
 OFFICIAL = {'mnist': ('resnet18-mnist', (1, 28, 28), 10, 'linear2'),

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PART', 'atomic_write', 'flush', 'write_bytes', 'write_text', 'write_json', 'read_text', 'checksum', 'with_checksum',
-           'read_checksummed', 'locked']
+           'read_checksummed', 'package_files', 'locked']
 
 # %% ../../nbs/appendix_a_support/01_files.ipynb #7f201186
-import errno, hashlib, json, os, tempfile
+import errno, hashlib, importlib.util, json, os, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -114,6 +114,15 @@ def read_checksummed(
         raise ValueError(f"{path} is not as it was written: its checksum "
                          + ("is missing" if said is None else "differs"))
     return value
+
+# %% ../../nbs/appendix_a_support/01_files.ipynb #b8dac401
+def package_files(
+    suffix:str, # '.safetensors', '.npz'
+)->dict: # name -> Path
+    "What lies in the package's folder of networks and images, by name."
+    folder = Path(importlib.util.find_spec('afd_nb').origin).parent
+    return {f.stem: f for f in sorted((folder/'pretrained').iterdir())
+            if f.suffix == suffix}
 
 # %% ../../nbs/appendix_a_support/01_files.ipynb #d4baf956
 @contextmanager
