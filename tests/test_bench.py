@@ -13,7 +13,7 @@ from afd_nb.tools.growth import power
 
 SPEED = Path(__file__).resolve().parent.parent/'results'/'speed'
 FIELDS = 'name ours_s other_s ratio low high what'.split()
-NAMES = {'afd_step', 'pgd', 'limit', 'attack_over_bare', 'autoattack',
+NAMES = {'afd_step', 'pgd', 'limit', 'attack_over_bare', 'autoattack', 'sweep',
          'training_afd', 'import'}
 MACHINE = 'processor cores vector threads device torch'.split()
 
