@@ -110,7 +110,9 @@ def test_a_command_takes_a_name(capsys):
     assert right['mnist-nt', .3] < right['mnist-at', .3]
     for argv, said in ((['mnist-nt', '--n', '1001'], 'n=1001'),
                        (['mnist-nt', '--record', 'x'], 'is for runs'),
-                       (['mnist-nt', '--split', 'valid'], 'is for runs')):
+                       (['mnist-nt', '--split', 'valid'], 'is for runs'),
+                       (['mnist-nt', '--dataset', 'digits'], 'not of digits'),
+                       (['mnist-nt', '--channels', '3'], '--channels')):
         with pytest.raises(SystemExit): afd_evaluate(argv)
         assert said in capsys.readouterr().err
 

@@ -66,8 +66,7 @@ def angle_attacks(
     "PGD-Linf, PGD again, Table A2's others, random signs."
     radii = radii_in(radii, dataset)
     kind = 'cifar' if dataset == 'cifar' else 'mnist'
-    rows = {r.name: get_attack(r.name, seed=seed, **r.settings | (
-                dict(start=None) if r.name == 'cw' else {})) # the paper's
+    rows = {r.name: get_attack(r.name, seed=seed, **r.settings)
             for r in paper_attacks(kind, 'scaled')}
     pgd = rows.pop('pgd-linf')
     again = get_attack('pgd-linf', seed=seed + 1, **pgd.settings)

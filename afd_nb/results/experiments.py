@@ -245,7 +245,8 @@ def evaluations_for(
             + q['named']*(whole and not e.variant))
 
 # %% ../../nbs/5_results/01_experiments.ipynb #46ffbc96
-LISTS = {'table-a2': 'paper', 'table-a2-scaled': 'scaled', 'table-a3': None}
+LISTS = {'table-a2': 'paper', 'table-a2-scaled': 'scaled',
+         'table-a2-stronger': 'stronger', 'table-a3': None}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #c4e84b9b
 SETTINGS = 'steps', 'restarts', 'eot' # given to the attacks that have them

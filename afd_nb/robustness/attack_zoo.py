@@ -474,7 +474,7 @@ class PaperAttack:
     name:str       # of the attack
     epsilons:tuple # pixel units
     settings:dict  # for `attack(name, **settings)`
-    version:str    # 'paper' or 'scaled'
+    version:str    # 'paper', 'scaled' or 'stronger'
     @property
     def attack(self)->Attack:
         "The attack with the row's settings."
@@ -499,9 +499,9 @@ SCALED = ('pgd-l1', 'pgd-l2', 'pgd-linf', 'mim')
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #456b9bd2
 def paper_attacks(
     dataset:str='mnist',  # 'mnist' or 'cifar'
-    version:str='paper',  # 'paper' or 'scaled'
+    version:str='paper',  # 'paper', 'scaled' or 'stronger'
 )->list: # of PaperAttack
-    """Table A2, as printed or with steps that reach as far as eps.
+    """Table A2, as printed, with steps that follow eps, or stronger yet.
 
     Examples
     --------
@@ -510,14 +510,14 @@ def paper_attacks(
     ('fgsm', (0, 0.1, 0.3, 0.35, 0.4, 0.45, 0.5))
     """
     check_choice('dataset', dataset, ['mnist', 'cifar'])
-    check_choice('version', version, ['paper', 'scaled'])
+    check_choice('version', version, ['paper', 'scaled', 'stronger'])
     j, rows = ('mnist', 'cifar').index(dataset), []
     for name, row in TABLE_A2.items():
         epsilons, settings = row[j], row[2 + j]
-        if version == 'scaled' and name in SCALED:
+        if version != 'paper' and name in SCALED:
             settings = dict(steps=settings['steps'],
                             rel_step=2.5/settings['steps'])
-        if version == 'scaled' and name == 'cw':
+        if version == 'stronger' and name == 'cw':
             settings = settings | dict(start='ddn')
         rows.append(PaperAttack(name, epsilons, settings, version))
     return rows

@@ -6,7 +6,6 @@
 __all__ = ['to_free', 'to_pixels']
 
 # %% ../../nbs/appendix_a_support/18_carlini_wagner.ipynb #2e98e967
-from functools import partial
 from typing import Callable
 
 import torch

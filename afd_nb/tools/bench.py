@@ -362,7 +362,7 @@ def sweep_in_turns(b, rows)->tuple: # accuracies, seconds
 # %% ../../nbs/appendix_b_tools/10_speed.ipynb #95f24713
 def time_sweep(b)->tuple: # entries, and the accuracies as a table
     "sweep: Table A2 on the runs that were named, or on a stand-in."
-    near = {r.name: r for r in paper_attacks('mnist', 'scaled')}
+    near = {r.name: r for r in paper_attacks('mnist', 'stronger')}
     rows = [near[r.name] if r.name == 'cw' else r
             for r in paper_attacks('mnist') if not b.quick
             or r.name in ('fgsm', 'pgd-linf', 'deepfool')]

@@ -145,6 +145,8 @@ def released_target(text, device, dataset)->Target:
             device), dataset=dataset, eps=r.eps, norm=r.norm)
     r = from_dict(read_weights(package_files('.safetensors')[text])[1][
         'recipe'])
+    if dataset not in (None, r.dataset):
+        raise ValueError(f"{text} is of {r.dataset}, not of {dataset}")
     return Target(text, load_model(text, device), None, dataset or r.dataset,
                   None, r.eps, r.norm, sample=not dataset)
 
@@ -214,6 +216,9 @@ def test_images(t:Target, a, device): # images, labels
     from afd_nb.method.data import FOLDERS, load_test
     from afd_nb.method.pretrained import load_sample
     channels = a.channels
+    if t.sample and (a.image_size or a.resize or a.channels):
+        raise ValueError("--image_size, --resize and --channels are for "
+                         f"other images than those of {t.name}")
     if t.run:
         if a.resize or a.channels:
             raise ValueError("--resize and --channels are for "

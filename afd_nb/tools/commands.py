@@ -203,8 +203,8 @@ def afd_evaluate(
     target_flags(p)
     add = p.add_argument
     add('--attacks', nargs='+', default=['pgd'], metavar='NAME',
-        help='pgd, table-a2, table-a2-scaled, table-a3, or of the zoo: '
-        'fgsm, pgd-linf, autoattack, square, … (default: pgd)')
+        help='pgd, table-a2, table-a2-scaled, table-a2-stronger, table-a3, '
+        'or of the zoo: fgsm, pgd-linf, autoattack, square, … (default: pgd)')
     add('--eps', type=float, nargs='+', metavar='EPS', help='radii, pixel '
         "units (default: 0 and the recipe's eps)")
     add('--norm', help="linf, l2, l1 (default: the attack's own, else the "
