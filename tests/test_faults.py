@@ -19,7 +19,7 @@ import torch
 
 from afd_nb.method.data import load_data, take
 from afd_nb.robustness.evaluation import evaluate
-from afd_nb.method.networks import (create_model, load_model,
+from afd_nb.method.networks import (create_model, read_model,
                                     load_official, read_weights, save_model)
 from afd_nb.method.recipe import Recipe
 from afd_nb.robustness.records import make_record, read_record, save_record
@@ -376,7 +376,7 @@ def test_a_pickle_never_runs(small, tmp_path, tally):
         for f, name in [
                 (lambda: load_official(tmp_path/'x.pt', dataset='mnist'),
                  'x.pt'),
-                (lambda: load_model(tmp_path/'x.pt'), 'x.pt'),
+                (lambda: read_model(tmp_path/'x.pt'), 'x.pt'),
                 (lambda: read_state(tmp_path/'x.pt'), 'x.pt'),
                 (lambda: read_record(tmp_path/'x.pt'), 'x.pt'),
                 (lambda: load_run(spoilt(small, tmp_path/'r',
