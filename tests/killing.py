@@ -124,8 +124,8 @@ class Child:
             time.sleep(.005)
 
     def kill(self):
-        "The exit status: of SIGKILL, unless it ended before."
-        if not self.ended(): self.send(signal.SIGKILL)
+        "The exit status: of SIGKILL, unless it ended before. Its own, too."
+        if not self.ended(): os.killpg(self.pid, signal.SIGKILL)
         return self.wait(60)
 
 

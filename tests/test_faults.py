@@ -163,7 +163,8 @@ def test_sweep_killed(times, children, small, by_command, tmp_path, tally):
 
 
 @pytest.mark.parametrize('name, times', [ # trained and attacked; and all
-    ('mnist-afd-lr0.1-0.5', 4), pytest.param('mnist-nt', 20, marks=SLOW)])
+    pytest.param('mnist-afd-lr0.1-0.5', 4, marks=pytest.mark.long),
+    pytest.param('mnist-nt', 20, marks=SLOW)])
 def test_experiment_killed(name, times, children, small, by_command,
                            tmp_path, tally):
     def found(runs):
@@ -176,13 +177,13 @@ def test_experiment_killed(name, times, children, small, by_command,
     while kills < times:
         left += 1
         shutil.rmtree(tmp_path/'killed', ignore_errors=True)
-        kills += kill_often(children, tmp_path/'log', times - kills, 1.5,
+        kills += kill_often(children, tmp_path/'log', times - kills, 15.,
                             left, 'shell', *command(
                                 name, small, tmp_path/'killed'))
         assert found(tmp_path/'killed') == found(whole)
         assert left < 10*times
-    tally('afd_experiment is killed', 'SIGKILL, the same command again; the '
-          'record equal but for its seconds', kills)
+    tally('afd_experiment and its jobs are killed', 'SIGKILL, the same '
+          'command again; the record equal but for its seconds', kills)
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
@@ -204,8 +205,9 @@ def test_stopped_between_two_steps(how, children, whole, tmp_path, tally):
           'equal bit by bit', 1)
 
 
-@pytest.mark.parametrize('name', ['afd_evaluate', 'mnist-afd-lr0.1-0.5'],
-                         ids=['afd_evaluate', 'afd_experiment'])
+@pytest.mark.parametrize('name', ['afd_evaluate', pytest.param(
+    'mnist-afd-lr0.1-0.5', marks=pytest.mark.long)],
+    ids=['afd_evaluate', 'afd_experiment'])
 def test_sweep_stopped_between_two_batches(name, children, small, by_command,
                                            tmp_path, tally):
     found = tmp_path/'stopped'

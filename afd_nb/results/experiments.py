@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
-           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SELECTED_AFD', 'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS',
-           'YARDSTICK', 'Experiment', 'all_experiments', 'find_experiments', 'Step', 'recipe_argv',
-           'autoattack_other_norms', 'is_selection_only', 'evaluations_for', 'parse_evaluation', 'has_evaluation',
-           'training_step', 'plan', 'selection_table']
+           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SELECTED_AFD', 'SEARCH', 'JOINT', 'SEARCHED', 'SIX', 'GROUPS',
+           'EVALUATIONS', 'SMOKE_EVALUATIONS', 'YARDSTICK', 'Experiment', 'all_experiments', 'find_experiments',
+           'recipe_argv', 'autoattack_other_norms', 'is_selection_only', 'evaluations_for', 'parse_evaluation',
+           'selection_table']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
-import argparse, json, shlex
-from dataclasses import asdict, dataclass, field, fields
+import argparse, shlex
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..method.recipe import Recipe, flat_fields, from_dict
@@ -86,6 +86,25 @@ VARIANTS = { # of AFD on MNIST: settings, where in the paper
                             attack='apgd-ce'), 'later variant')}
 LEARNING_RATES = .1, .5 # of E and Da; Table A1's third column is illegible
 SELECTED_AFD = 'mnist-afd-lr0.5-0.5' # by validation: see Table A6
+SEARCH = 'Section 3.2, the same search for every method'
+JOINT = dict(beta=3., joint_batch=True)
+SEARCHED = { # what the search has that no other group has
+    'at': {'lr0.2': dict(lr=.2), 'lr0.5': dict(lr=.5),
+           'steps20': dict(steps=20), 'lr0.2-steps20': dict(lr=.2, steps=20),
+           'lr0.5-steps20': dict(lr=.5, steps=20)},
+    'trades': {'joint-beta6': JOINT | dict(beta=6.),
+               'joint-lr0.5': JOINT | dict(lr=.5),
+               'joint-steps20': JOINT | dict(steps=20),
+               'joint-lr0.5-steps20': JOINT | dict(lr=.5, steps=20)},
+    'rm': {'beta0.3': dict(beta=.3), 'lr0.5': dict(beta=.1, lr=.5),
+           'steps20': dict(beta=.1, steps=20),
+           'beta0.3-lr0.5': dict(beta=.3, lr=.5),
+           'lr0.5-steps20': dict(beta=.1, lr=.5, steps=20)},
+    'afd': {'lr0.5-0.5-steps20': dict(lr_embedding=.5, lr_discriminator=.5,
+                                      steps=20)}}
+SIX = {m: ['', *more] for m, more in SEARCHED.items()} # variants, a method
+SIX['trades'].insert(1, 'joint')
+SIX['afd'][1:1] = 'lr0.1-0.5', 'lr0.5-0.1', 'lr0.5-0.5', 'steps20'
 
 def all_experiments()->dict: # name -> Experiment
     """Every training of the paper and of its later variants.
@@ -111,6 +130,8 @@ def all_experiments()->dict: # name -> Experiment
               for on in ('loss', 'features') for b in (.01, .03, .1, .3)]
     found.append(Experiment('mnist', 'trades', 'joint', 'later variant',
                             dict(beta=3., joint_batch=True)))
+    found += [Experiment('mnist', m, v, SEARCH, settings)
+              for m, more in SEARCHED.items() for v, settings in more.items()]
     return {e.name: e for e in found}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #9927b6c5
@@ -119,7 +140,8 @@ GROUPS = {'mnist-discriminators': ('mnist', 'Table A6'),
           'mnist-variants': ('mnist', 'later variant'),
           'mnist-rates': ('mnist', LR_GRID),
           'mnist-matching': ('mnist', BETA_GRID),
-          'cifar10-rates': ('cifar10', LR_GRID)}
+          'cifar10-rates': ('cifar10', LR_GRID),
+          'mnist-search': ('mnist', SEARCH)}
 GROUPS |= {d: (d, 'Table 1') for d in DATASETS}
 
 def find_experiments(
@@ -137,17 +159,13 @@ def find_experiments(
     if name not in GROUPS:
         raise ValueError(f"there is no experiment {name!r}; there are "
                          f"{', '.join(sorted({*known, *GROUPS}))}")
+    if GROUPS[name] == ('mnist', SEARCH): return [
+        known['-'.join(filter(None, ('mnist', m, v)))]
+        for m, variants in SIX.items() for v in variants]
     return [e for e in known.values() if (e.dataset, e.where)
             == GROUPS[name]]
 
 # %% ../../nbs/5_results/01_experiments.ipynb #e99559fa
-@dataclass(frozen=True)
-class Step:
-    "A command, and whether what it gives is recorded."
-    argv:tuple # of the shell
-    done:bool  # nothing is left to do
-    def __str__(self): return shlex.join(self.argv)
-
 def recipe_argv(
     r:Recipe, # of a training
 )->list: # flags of afd_train
@@ -225,7 +243,8 @@ YARDSTICK = { # of `attack_grid`
 # %% ../../nbs/5_results/01_experiments.ipynb #71ca6b2c
 def is_selection_only(e)->bool: # e: an Experiment
     "A setting that was not chosen: no test image has seen it."
-    return e.where in (LR_GRID, BETA_GRID) and e.name != SELECTED_AFD
+    return (e.where in (LR_GRID, BETA_GRID, SEARCH)
+            and e.name != SELECTED_AFD)
 
 def evaluations_for(
     e:Experiment, # whose training it is
@@ -235,11 +254,12 @@ def evaluations_for(
     "What one training is asked."
     from afd_nb.robustness.attack_zoo import attack_grid
     q = SMOKE_EVALUATIONS if size == 'smoke' else EVALUATIONS
-    if e.where == FIG_A6: return q['strength'] # all at the same eps
-    choice = e.method == 'afd' or e.where == BETA_GRID
-    asked = q['choice']*(choice and seed == 0)
+    whole, searched = seed == 0, e in find_experiments('mnist-search')
+    if e.where == FIG_A6: # all at the same eps
+        return q['choice']*(searched and whole) + q['strength']
+    asked = q['choice']*(whole and (searched or e.method == 'afd'
+                                    or e.where == BETA_GRID))
     if is_selection_only(e): return asked
-    whole = seed == 0
     lowest = [] if size == 'smoke' else YARDSTICK[attack_grid(e.dataset)]
     return (asked + q['every'] + (lowest + q['first'])*whole
             + q['named']*(whole and not e.variant))
@@ -322,155 +342,38 @@ def parse_evaluation(
     return [(*one, a.n or n, a.split or 'test')
             for one in attack_plan(a, recipe)]
 
-# %% ../../nbs/5_results/01_experiments.ipynb #286aaaf7
-def has_evaluation(
-    question:tuple, # names of attacks, then flags of afd_evaluate
-    recipe:Recipe,  # its data set, eps and norm count
-    n:int,          # images, if the question does not say
-    rec:dict,       # a record, or {}
-)->bool:
-    """Does a record have all rows of a question?
-
-    Rows of the older form count: they are an answer, on other images.
-    """
-    rows = {(row['attack'], row['norm'], json.dumps(row['settings'],
-                                                    sort_keys=True),
-             row['eps'], row['n'], row['split'])
-            for row in rec.get('evaluations', [])}
-    return all((one.name, one.norm, json.dumps(
-        dict(one.settings, seed=one.seed), sort_keys=True), float(eps),
-        of, split) in rows for one, epsilons, of, split
-        in parse_evaluation(question, recipe, n) for eps in epsilons)
-
-# %% ../../nbs/5_results/01_experiments.ipynb #3c2e77c9
-def training_step(
-    recipe:Recipe, # of the training
-    run,      # its folder; ValueError if it holds another training
-    more=(),  # flags for the command
-    first=(), # flags that count when it begins, and are kept
-)->Step:
-    "The command that begins a training, or goes on with it."
-    from afd_nb.method.recipe import from_json
-    file, history = Path(run)/'recipe.json', Path(run)/'history.csv'
-    if not file.exists():
-        return Step(('afd_train', *recipe_argv(recipe), '--out', str(run),
-                     *first, *more), False)
-    begun = from_json(file.read_text('utf-8'), file)
-    if not same_training(recipe, asdict(begun)):
-        raise ValueError(f"{run} holds another training; give another "
-                         "--runs")
-    epochs = (len(history.read_text().splitlines()) - 1
-              if history.exists() else 0)
-    return Step(('afd_train', '--resume', str(run), *more),
-                epochs == recipe.epochs)
-
-# %% ../../nbs/5_results/01_experiments.ipynb #b26aee57
-def plan(
-    experiment:Experiment, # of `all_experiments()`
-    size:str,   # of `SIZES`
-    seed:int,   # of the training
-    *, runs='runs',    # where afd_train puts its folders
-    records='runs/records', # where records are and go
-    more=(),           # flags for every command: --root, --device
-)->list: # of Step
-    "The commands that train, attack and diagnose one network."
-    r = experiment.recipe(size, seed)
-    rec = recorded(experiment, size, seed, records)
-    run = (f'{runs}/{experiment.dataset}/{experiment.method}/'
-           f'{experiment.run_name(seed)}')
-    tail = '--record', str(records), *more
-    n = N_TEST[size]
-    steps = [Step(('afd_evaluate', run, '--n', str(n), *tail, '--attacks',
-                   *q), has_evaluation(q, r, n, rec))
-             for q in evaluations_for(experiment, seed, size)]
-    if seed == 0 and not is_selection_only(experiment):
-        quick = ['--quick'] if size == 'smoke' else []
-        steps.append(Step(('afd_diagnose', run, '--n', str(min(200, n)),
-                           *quick, *tail), 'diagnosis' in rec))
-    if all(s.done for s in steps):
-        return [Step(('afd_train', *recipe_argv(r), '--out', run, *more),
-                     True), *steps]
-    kept = ('--keep', '2') if (experiment.name, seed) in KEEP_EPOCHS else ()
-    return [training_step(r, run, more, kept), *steps]
-
-# %% ../../nbs/5_results/01_experiments.ipynb #0b1e6e8c
-SEEDS_TOO = 'sensitivity', 'gradients', 'dimensions', 'discriminator'
-
-def analysis_step(which, out, what, more)->Step:
-    "The command that analyses runs; `what` is the last table it makes."
-    flags = [] if what == 'bound' else ['--what', what]
-    last = what.split(',')[-1]
-    again = ['--resume'] if (out/'about.csv').exists() else []
-    return Step(('afd_analyse', *which, '--out', str(out), *flags, *again,
-                 *more), (out/f'{last}.csv').exists())
-
-def group_analyses(dataset, seeds, runs, records, n,
-                   more=())->list: # of Step
-    "The commands that look at the networks of all methods."
-    home, first = Path(records)/dataset, [
-        f'{runs}/{dataset}/{m}/seed0' for m in METHODS]
-    others = [f'{runs}/{dataset}/{m}/seed{s}' for m in ('at', 'afd')
-              for s in range(1, seeds)]
-    out = home/'analyses'
-    steps = [analysis_step(first, out, 'bound', more)]
-    if (f'{dataset}-afd', 0) in KEEP_EPOCHS:
-        steps.append(analysis_step(first, out, 'over_training', more))
-    if others: steps.append(analysis_step(others, out/'seeds',
-                                          ','.join(SEEDS_TOO), more))
-    file = home/'transfer.csv'
-    return steps + [Step(('afd_transfer', *first, '--n', str(n), '--out',
-                          str(file), *more), file.exists())]
-
-def fig_a6_analyses(runs, records, more=())->list: # of Step
-    "The command that compares trainings against weak and strong attacks."
-    which = [f'{runs}/mnist/afd/{e.run_name(0)}' for e in
-             find_experiments('mnist-strengths')]
-    return [analysis_step([*which, f'{runs}/mnist/afd/seed0'],
-                          Path(records)/'mnist'/'analyses',
-                          'training_strength',
-                          ('--eps', '.3', *more))] # theirs are four
-
-# %% ../../nbs/5_results/01_experiments.ipynb #e93ea07a
-def whole_plan(names, size, seeds, *, runs, records, more=())->list:
-    "The steps of several experiments, and the analyses of whole groups."
-    found = {e.name: e for name in names for e in find_experiments(name)}
-    steps = [s for e in found.values() for seed in range(seeds)
-             for s in plan(e, size, seed, runs=runs, records=records,
-                           more=more)]
-    if size == 'smoke': return steps
-    groups = {d for d, where in GROUPS.values() if where == 'Table 1'}
-    for name in names:
-        if name in groups: steps += group_analyses(
-            name, seeds, runs, records, N_TEST[size], more)
-        if name == 'mnist-strengths':
-            steps += fig_a6_analyses(runs, records, more)
-    return steps
-
 # %% ../../nbs/5_results/01_experiments.ipynb #c899c99d
 def selection_table(
     records='runs/records', # folder of records
-    dataset:str='mnist', # whose AFDs
-    size:str='short',  # of `SIZES`
-): # a DataFrame with a row per AFD that is recorded
-    "AFD's variants by AutoAttack on held-out images (Sec. 3.2)."
+    dataset:str='mnist', # whose trainings
+    size:str='short',    # of `SIZES`
+    method:str='afd',    # of which all settings are candidates
+): # a DataFrame with a row per setting that was attacked on them
+    """The settings of a method by AutoAttack on held-out images (Sec. 3.2).
+
+    Accuracies are in [0, 1]; ValueError if no setting has one.
+    """
     import pandas as pd
     from afd_nb.support.statistics import wilson
     rows = []
     for e in all_experiments().values():
-        if (e.dataset, e.method) != (dataset, 'afd'): continue
-        rec = recorded(e, size, 0, records)
-        r, (q,) = e.recipe(size), EVALUATIONS['choice']
-        if not has_evaluation(q, r, 0, rec): continue
-        auto, = [v for v in rec['evaluations'] if v['split'] == 'valid'
-                 and v['attack'] == 'autoattack' and v['eps'] == r.eps]
+        if (e.dataset, e.method) != (dataset, method): continue
+        rec, eps = recorded(e, size, 0, records), e.recipe(size).eps
+        held = [v for v in rec.get('evaluations', [])
+                if v['split'] == 'valid' and v['attack'] == 'autoattack'
+                and v['norm'] == 'linf' and v['eps'] == eps]
+        if not held: continue
+        auto, = held # two of them: no rule says which one counts
         h, best = rec['history'], rec['best_epoch'] - 1
         low, high = wilson(auto['right'], auto['n'])
         rows.append(dict(
             name=e.name, where=e.where, epoch=rec['best_epoch'],
             clean=h['valid_clean'][best], pgd=h['valid_robust'][best],
             autoattack=auto['right']/auto['n'], low=float(low),
-            high=float(high), n=auto['n']))
-    if not rows: raise ValueError(f"{records} has no AFD on {dataset} that "
-                                  "was attacked on held-out images")
+            high=float(high), n=auto['n'],
+            minutes=rec['seconds']/60))
+    if not rows: raise ValueError(
+        f"{records} has no {method.upper()} on {dataset} that was attacked "
+        "on held-out images")
     t = pd.DataFrame(rows)
     return t.assign(chosen=t.index == t.autoattack.idxmax())
