@@ -542,8 +542,11 @@ def test_broken_images(tmp_path, tally):
 # ------------------------------------------------------------ the same bits
 
 def test_any_number_of_workers(tmp_path, tally):
-    from afd_nb.tools.experiments_command import placeholder_images
-    root = placeholder_images(tmp_path, 'mnist')
+    from afd_nb.tools.experiments_command import (graph_options,
+                                                  stand_in_images)
+    stand_in_images(**graph_options(dict(names=['mnist-at'], size='smoke',
+                                         runs=str(tmp_path))))
+    root = tmp_path/'images'/'mnist'
     r = Recipe(dataset='folder', network='small', method='at', epochs=2,
                n_train=96, n_valid=32, batch_size=32, steps=2, valid_steps=1,
                eps=.1, augment=True)
