@@ -22,11 +22,12 @@ NAMES = [f'mnist-{m}' for m in ('afd', 'at', 'nt', 'rm', 'trades')]
 
 
 def recorded(name, eps):
-    "Who is right by the record of PGD, 500 images."
+    "Who is right by the record of PGD, 1,000 images."
     method = name.removeprefix('mnist-')
     rec = read_record(results_folder()/f'mnist/{method}/seed0.json')
     row, = (r for r in rec['evaluations'] if r['attack'] == 'pgd'
-            and r['eps'] == eps and r['settings']['restarts'] == 3)
+            and r['eps'] == eps and r['settings']['restarts'] == 3
+            and r['n'] == 1000)
     return unpack_answers(row['answers'], row['n'])
 
 
@@ -36,10 +37,10 @@ def test_names():
 
 @pytest.mark.parametrize('name', NAMES)
 def test_recorded_answers_come_again(name):
-    model, s = load_model(name), load_sample('mnist', 500)
+    model, s = load_model(name), load_sample('mnist', 1000)
     with torch.no_grad(): clean = model(s.x).argmax(1) == s.y
     off = (recorded(name, 0.) != clean.numpy()).sum()
-    assert off <= 1 # of 500; another processor rounds otherwise
+    assert off <= 1 # of 1,000; another processor rounds otherwise
     few = load_sample('mnist', 40)
     e = evaluate(model, few, epsilons=[.3], steps=40, restarts=3)
     assert (recorded(name, .3)[:40] != e.robust[:, 0]).sum() <= 1
@@ -48,7 +49,7 @@ def test_recorded_answers_come_again(name):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_recorded_counts_come_again(name):
-    e = evaluate(load_model(name), load_sample('mnist', 500),
+    e = evaluate(load_model(name), load_sample('mnist', 1000),
                  epsilons=[0., .3], steps=40, restarts=3)
     for eps, right in zip(e.epsilons, e.robust.T):
         assert abs(recorded(name, eps).sum() - right.sum()) <= 1

@@ -1,5 +1,5 @@
 """What follows from the folders and the titles of the pages, and is made:
-the sidebar, the table of pages in the index, the link to the next page.
+the sidebar, the list of all pages, the link to the next page.
 `--check` only compares.
 
 nbdev's own sidebar takes the numbers from the folders' names in its links,
@@ -14,7 +14,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
-TABLE = '## The pages, in order\n'
+LIST = 'reference/03_pages.ipynb', '## 1 Method\n' # a page, how its cell begins
 
 
 def order() -> list:
@@ -54,13 +54,17 @@ def title(page: str) -> tuple:
     return head.removeprefix('# '), said
 
 
-def table(pages: list) -> str:
-    "A row a folder: what it is called, and its pages by their titles."
-    out = [TABLE, '| folder | pages, in reading order |', '|---|---|']
+def contents(pages: list) -> str:
+    "Every page of every folder by its title, and what it says of itself."
+    out = []
     for folder, inside in folders(pages).items():
-        if folder: out.append(f'| {section(folder)} | ' + ' · '.join(
-            f'[{title(p)[0]}]({p})' for p in inside) + ' |')
-    return '\n'.join(out)
+        if not folder: continue
+        out.append(f'## {section(folder)}\n')
+        for p in inside:
+            head, said = title(p)
+            out.append(f'- [{head}](../{p}){": " if said else ""}{said}')
+        out.append('')
+    return '\n'.join(out).strip()
 
 
 def onward(page: str, after: str) -> str:
@@ -87,10 +91,10 @@ def with_next(page: str, after: str) -> nbformat.NotebookNode:
     return nb
 
 
-def with_table(nb, pages: list) -> nbformat.NotebookNode:
-    "The index with its table of pages."
-    cell, = [c for c in nb.cells if c.source.startswith(TABLE)]
-    cell.source = table(pages)
+def with_list(nb, pages: list) -> nbformat.NotebookNode:
+    "The page of all pages with its list."
+    cell, = [c for c in nb.cells if c.source.startswith(LIST[1])]
+    cell.source = contents(pages)
     return nb
 
 
@@ -98,8 +102,9 @@ if __name__ == '__main__':
     pages, odd = order(), []
     made = {NBS/'sidebar.yml': sidebar(pages)}
     for page, after in zip(pages, [*pages[1:], '']):
-        nb = (with_table(nbformat.read(NBS/page, 4), pages)
-              if page == 'index.ipynb' else with_next(page, after))
+        nb = (nbformat.read(NBS/page, 4) if page == 'index.ipynb'
+              else with_next(page, after))
+        if page == LIST[0]: nb = with_list(nb, pages)
         made[NBS/page] = nbformat.writes(nb) + '\n'
     for path, text in made.items():
         if path.exists() and path.read_text(encoding='utf-8').rstrip(

@@ -13,6 +13,16 @@ from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = {} # file -> bytes, filled by `readme`
+LENT = {'fig-1a': '01_afd_in_one_notebook.ipynb'} # label -> page that has it
+
+
+def lent(label: str) -> None:
+    "A figure of another page, as a file beside the maps."
+    nb = nbformat.read(ROOT/'nbs'/LENT[label], as_version=4)
+    cell, = [c for c in nb.cells if f'#| label: {label}\n' in c.source]
+    png, = [o.data['image/png'] for o in cell.outputs
+            if 'image/png' in o.get('data', {})]
+    FIGURES[ROOT/'nbs'/'images'/f'{label}.png'] = base64.b64decode(png)
 
 
 def figure(cell, png: str) -> str:
@@ -30,6 +40,7 @@ def readme(notebook: Path) -> str:
     "The Markdown of a notebook as GitHub shows it."
     nb = nbformat.read(notebook, as_version=4)
     nb.metadata['language_info'] = {'name': 'python'}
+    for label in LENT: lent(label)
     cells = []
     for c in nb.cells:
         lines = c.source.splitlines()
@@ -59,7 +70,7 @@ def readme(notebook: Path) -> str:
         out.append(text.strip('\n'))
     text = '\n\n'.join(out) + '\n'
     note = '<!-- Made from nbs/index.ipynb by tools/readme.py -->\n\n'
-    text = re.sub(r'\]\(([\w/]+\.ipynb)\)', r'](nbs/\1)', text)
+    text = re.sub(r'\]\(([\w/]+\.ipynb|images/[\w.-]+)\)', r'](nbs/\1)', text)
     return note + re.sub(r'\n{3,}', '\n\n', text)
 
 

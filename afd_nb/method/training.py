@@ -281,7 +281,9 @@ def commit()->dict:
 def device_name(device:torch.device)->str:
     "What a record says of the hardware."
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
-    return f"{device.type} ({processor()}), {torch.get_num_threads()} threads"
+    vector = torch.backends.cpu.get_cpu_capability() # rounding depends on it
+    return (f"{device.type} ({processor()}, {vector}), "
+            f"{torch.get_num_threads()} threads")
 
 def processor()->str:
     "The processor's name, or its kind where the system keeps quiet."

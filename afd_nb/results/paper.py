@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'LABELS', 'SAMPLE', 'Measured', 'measured', 'over_seeds_of', 'difference_of', 'mark', 'cell', 'counted',
-           'paper_table', 'recorded_accuracy', 'trainings', 'records_for']
+           'paper_table', 'recorded_accuracy', 'recorded_answers', 'trainings', 'records_for']
 
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #6c4830d8
 import math
@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from ..support.statistics import wilson
+from ..robustness.evaluation import unpack_answers
 from ..robustness.records import read_results
 from ..support.tables import results_folder
 from ..support.statistics import Difference, compare, judge
@@ -178,20 +179,43 @@ def recorded_accuracy(
     attack:str, # its name
     eps:float,  # radius in pixel units
     n:int=None, # test images; None: the most on record
+    variant:str='', # of the method, as an `Experiment` has it
     **about,    # other columns: norm, settings, …
 )->Measured: # None: not run; ValueError where a seed has two rows
-    "What was recorded of a method under an attack, over its plain seeds."
+    "What was recorded of a method under an attack, over its trainings."
+    t = rows_of(results, variant, n, dataset=dataset, method=method,
+                attack=attack, eps=eps, **about)
+    return measured((t.accuracy*t.n).round(), int(t.n.iloc[0])) if len(
+        t) else None
+
+def recorded_answers(
+    results:pd.DataFrame, # of `read_results`, records with answers
+    dataset:str, # as `load_data` has it
+    method:str, # of the training
+    attack:str, # its name
+    eps:float,  # radius in pixel units
+    n:int=None, # test images; None: the most on record
+    variant:str='', # of the method, as an `Experiment` has it
+    **about,    # other columns: norm, settings, …
+)->np.ndarray: # bool (trainings, images), for `compare`; None: not run
+    "Which images each training had right; ValueError: a seed has two rows."
+    t = rows_of(results, variant, n, dataset=dataset, method=method,
+                attack=attack, eps=eps, **about)
+    return np.stack([unpack_answers(v, k) for v, k in zip(t.answers, t.n)]
+                    ) if len(t) else None
+
+# %% ../../nbs/5_results/02_beside_the_paper.ipynb #a8f127ea
+def rows_of(results, variant, n, **about)->pd.DataFrame:
+    "The rows of a method's trainings, a row a seed, in their order."
     t = results
-    about = dict(dataset=dataset, method=method, attack=attack, eps=eps,
-                 split='test') | about
-    for k, v in about.items(): t = t[t[k] == v]
-    t = t[t.run == 'seed' + t.seed.astype(str)]
-    n = n or t.n.max()
-    t = t[t.n == n]
+    for k, v in (dict(split='test') | about).items(): t = t[t[k] == v]
+    t = t[t.run == variant + '-'*bool(variant) + 'seed'
+          + t.seed.astype(str)]
+    t = t[t.n == (n or t.n.max())]
     if t.duplicated('seed').any():
-        raise ValueError(f"{attack} at eps {eps} has more than one row a "
-                         "seed: say which settings")
-    return measured((t.accuracy*n).round(), int(n)) if len(t) else None
+        raise ValueError(f"{about['attack']} at eps {about['eps']} has more "
+                         "than one row a seed: say which settings")
+    return t.sort_values('seed')
 
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #43faae80
 SAMPLE = dict(
