@@ -69,16 +69,29 @@ def test_page_has_title_and_description(name):
         assert second.source.startswith('![Where we are in Algorithm 1:')
 
 
+CAPTION = '*Figure.* ' # Markdown, seen in Jupyter and on GitHub, too
+
+
 @pytest.mark.parametrize('name', PAGES)
 def test_figure_has_words(name):
-    for c in PAGES[name].cells:
+    cells = PAGES[name].cells
+    for c, below in zip(cells, [*cells[1:], None]):
         if c.cell_type == 'markdown':
             assert all(alt for bang, alt, _ in LINK.findall(c.source)
                        if bang)
         elif any('image/png' in o.get('data', {})
                  for o in c.get('outputs', [])):
-            for flag in ('label: fig-', 'fig-cap: ', 'fig-alt: '):
+            for flag in ('label: fig-', 'fig-alt: '):
                 assert f'#| {flag}' in c.source, c.source[:200]
+            assert below.source.startswith(CAPTION), c.source[:200]
+            assert 'fig-cap' not in c.source # one source: the text below
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_folded_on_the_site_is_folded_in_jupyter(name):
+    for c in PAGES[name].cells:
+        hidden = c.metadata.get('jupyter', {}).get('source_hidden', False)
+        assert hidden == ('#| code-fold: true' in c.source), c.source[:200]
 
 
 def address(page):

@@ -26,14 +26,13 @@ def lent(label: str) -> None:
 
 
 def figure(cell, png: str) -> str:
-    "A figure as a file beside the maps, with its words."
+    "A figure as a file beside the maps; its caption is the next cell."
     said = {k: v.strip().strip('"') for k, _, v in
             (f.removeprefix('#|').strip().partition(':')
              for f in cell.metadata['flags'])}
     path = ROOT/'nbs'/'images'/f"{said['label']}.png"
     FIGURES[path] = base64.b64decode(png)
-    return (f"![{said['fig-alt']}](nbs/images/{path.name})\n\n"
-            f"*{said['fig-cap']}*")
+    return f"![{said['fig-alt']}](nbs/images/{path.name})"
 
 
 def readme(notebook: Path) -> str:
