@@ -3,10 +3,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from afd_nb.results.paper import recorded_accuracy
 from afd_nb.robustness.records import (over_seeds, read_record,
                                        read_results, yardstick)
+from afd_nb.support.statistics import compare
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD = ('74d8891b101f1d4526135b6416cbfa4b'
@@ -71,6 +74,45 @@ def test_yardstick_of_older_records():
     assert not worst.weak.any()
     l2 = t[(t.attack == 'pgd-l2') & (t.eps == 2) & (t.method == 'afd')]
     assert l2.weak.any() # AutoAttack leaves 2.5 % where this leaves 86.5
+
+
+def found(method, attack, eps, variant='', n=1000, norm='linf'):
+    df = read_results(ROOT/'results', 'mnist/*/*.json')
+    return recorded_accuracy(df, 'mnist', method, attack, eps, n=n,
+                             variant=variant, norm=norm)
+
+
+def test_what_the_readme_found_is_in_the_records():
+    "Every number of the section, made again from the records."
+    text = (ROOT/'README.md').read_text()
+    text = text.split('## What was found')[1].split('\n## ')[0]
+    afd, at, chosen = (found(m, 'autoattack', .3, v) for m, v in (
+        ('afd', ''), ('at', ''), ('afd', 'lr0.5-0.5')))
+    pgd = [found(m, 'pgd', .3).mean for m in ('afd', 'at')]
+    says = [f'{pgd[0]:.1f} % for AFD and {pgd[1]:.1f} % for',
+            f'{afd.mean:.1f} % and {at.mean:.1f} % under AutoAttack',
+            f'{afd.seeds} and {at.seeds} trainings',
+            f'between {min(afd.values):.1f} and {max(afd.values):.1f} %',
+            f'between {min(at.values):.1f} and {max(at.values):.1f} %',
+            f'{chosen.mean:.1f} % ({chosen.seeds} trainings)']
+    for m in 'afd', 'at', 'rm':
+        v = found(m, 'autoattack', 2., n=500, norm='l2')
+        assert v.seeds == 1 # as the text says
+        says.append(f'{v.mean:.1f} % of ')
+    claims = pd.read_csv(ROOT/'results'/'verdict.csv')
+    says.append(f"{(claims.verdict == 'contradicted').sum()} of "
+                f'{len(claims)} claims')
+    row, = claims[claims.key == 'dimensions'].itertuples()
+    says += [row.ours.replace('AFD ', '').replace('AT ', '').replace(
+        ', ', ' in place of ')]
+    differ = in_points(chosen, at), in_points(afd, at)
+    says += [f'{d.value:+.1f} [{d.low:.1f}, {d.high:.1f}]' for d in differ]
+    missing = [s for s in says if s not in text]
+    assert not missing, missing
+
+
+def in_points(a, b):
+    return compare(a.values, b.values, images=1000)
 
 
 def test_afd_on_mnist_three_seeds():

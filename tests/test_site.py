@@ -158,3 +158,23 @@ def test_maps_are_what_the_tool_draws():
     done = subprocess.run([sys.executable, ROOT/'tools'/'maps.py',
                            '--check'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+WORDS = ('gradient masking', 'threat model', 'ablation', 'hyperparameter',
+         'confidence interval', 'statistically significant', 'surrogate',
+         'non-saturating', 'binary cross-entropy', 'minimax',
+         'exponential moving average', 'adaptive attack')
+DIALECT = ('what pgd leaves', 'who stands', 'masked gradients',
+           'the ceiling', 'separable', 'borrowed', 'the twin', 'level ones',
+           'a swing', 'impatient', 'is it real')
+
+
+def test_prose_has_the_words_of_the_field():
+    text = {k: ' '.join(prose(nb)).lower() for k, nb in PAGES.items()
+            if not k.endswith('glossary.ipynb')}
+    whole = ' '.join(text.values())
+    assert not [w for w in WORDS if w not in whole]
+    odd = [(k, w) for k, t in text.items() for w in DIALECT if w in t]
+    assert not odd
+    terms = ' '.join(prose(PAGES['reference/05_glossary.ipynb'])).lower()
+    assert not [w for w in WORDS if w not in terms]
