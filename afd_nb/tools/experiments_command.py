@@ -145,9 +145,9 @@ def graph(
     jobs = []
     for dataset, es in by_dataset(names).items():
         to = dict(runs=runs, **folders(dataset, size, runs, records, data))
+        groups = {g for g in names if g in GROUPS}
         of = [j for e in es for seed in range(seeds)
               for j in training_jobs(e, size, seed, **to)]
-        groups = {g for g in names if g in GROUPS}
         if dataset in groups: of += group_jobs(dataset, size, seeds, **to)
         if dataset == 'mnist' and 'mnist-strengths' in groups and (
                 size != 'smoke'): of += strength_jobs(**to)
@@ -162,6 +162,8 @@ def graph(
 def by_dataset(names)->dict: # name -> list of Experiment, each once
     "The experiments of some names, a list a data set."
     found, of = {e.name: e for k in names for e in find_experiments(k)}, {}
+    if 'mnist-strengths' in names: # they are compared with the plain one
+        found.setdefault('mnist-afd', all_experiments()['mnist-afd'])
     for e in found.values(): of.setdefault(e.dataset, []).append(e)
     return of
 
@@ -256,7 +258,8 @@ def afd_experiment(
     p = argparse.ArgumentParser(
         'afd_experiment', description=afd_experiment.__doc__,
         allow_abbrev=False, epilog="Other flags are Snakemake's: "
-        '--executor slurm, --until train, --forcerun report, …')
+        '--until train, --forcerun report, --executor slurm --jobs 20 '
+        '(with snakemake-executor-plugin-slurm), …')
     cores = os.cpu_count()
     add = p.add_argument
     add('names', nargs='+', metavar='NAME', help='experiments, or groups: '
