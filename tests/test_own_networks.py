@@ -45,9 +45,15 @@ class Extra(Tied):
     def set_extra_state(self, state): pass
 
 
+class Drops(Tied):
+    "Draws from PyTorch's own generator as it trains."
+    def forward(self, x): return nn.functional.dropout(
+        super().forward(x), training=self.training)
+
+
 @pytest.fixture
 def registered(monkeypatch):
-    for k in (Computes, Tied, Extra):
+    for k in (Computes, Tied, Extra, Drops):
         monkeypatch.setitem(NETWORKS, k.__name__.lower(), k)
 
 
@@ -120,6 +126,24 @@ def test_what_is_trained_is_read(registered, tmp_path, capsys, name, average):
                  '--out', str(tmp_path/'out')])
     assert 'fgsm' in capsys.readouterr().out
     assert pd.read_csv(tmp_path/'out'/'dimensions.csv').width[0] == 12
+
+
+def test_dropout_has_the_same_bits_again_also_after_a_stop(registered,
+                                                           tmp_path):
+    r, ticks = recipe('drops'), []
+    def stop(): # in the second epoch
+        ticks.append(1)
+        if len(ticks) == 6: raise KeyboardInterrupt
+    before = torch.random.get_rng_state()
+    a = fit(r, device='cpu')
+    assert torch.random.get_rng_state().equal(before) # put back
+    torch.rand(3) # whatever else was drawn in between
+    with pytest.raises(KeyboardInterrupt):
+        fit(r, out=tmp_path/'run', device='cpu', progress=stop)
+    b = fit(r, out=tmp_path/'run', device='cpu', resume=True)
+    for k, v in a.model.state_dict().items():
+        assert v.equal(b.model.state_dict()[k]), k
+    assert a.history.equals(b.history)
 
 
 def test_an_average_of_tied_layers_is_that_of_untied_ones(registered):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 from fastcore.basics import patch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..support.freezing import frozen
 from .discriminator import INITS, Discriminator
@@ -42,10 +42,7 @@ class AFD(Method):
     Settings = AFDSettings
     def setup(self):
         s, m = self.settings, self.model
-        self.Da = Discriminator(
-            m.n_features, m.n_classes, depth=s.depth,
-            projection=s.projection, spectral_norm=s.spectral_norm,
-            init=s.da_init).to(m.Dc.weight.device)
+        self.Da = self.make_discriminator().to(m.Dc.weight.device)
         self.players['Da'] = self.Da
         self.game = GAMES[s.game]
         self.opt_EDc = self.optimizer('EDc', m.parameters(),
@@ -54,6 +51,14 @@ class AFD(Method):
                                      s.lr_discriminator, s.wd_discriminator)
         self.opt_E = self.optimizer('E', m.E.parameters(),
                                     s.lr_embedding, s.wd_embedding)
+
+    def make_discriminator(self)->nn.Module: # (h, y) -> logits (b,)
+        "Da, before its first step; a subclass may make another."
+        s, m = self.settings, self.model
+        return Discriminator(
+            m.n_features, m.n_classes, depth=s.depth,
+            projection=s.projection, spectral_norm=s.spectral_norm,
+            init=s.da_init)
 
     def step(self,
         x:Tensor, # clean images (b, c, h, w) in [0, 1]

@@ -595,6 +595,10 @@ def fit(
         return end_run(l, device, out and Path(out))
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #0d7915e0
+def epoch_noise(r:Recipe, done:int): # a context
+    "What a network draws by itself (dropout): by seed, epoch and process."
+    return seeded(1_000_003*(done + 1) + 7919*dist_info().rank + r.seed)
+
 def run_epochs(state:TrainState, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
     r, valid = state.recipe, take(data.valid)
@@ -608,7 +612,8 @@ def run_epochs(state:TrainState, data, device, out, progress):
                 tick = lambda: (count(), here())
                 while len(state.history) < r.epochs:
                     begin = time.perf_counter()
-                    row = train_epoch(state, data.train, tick)
+                    with epoch_noise(r, done=len(state.history)):
+                        row = train_epoch(state, data.train, tick)
                     finish_epoch(state, row, valid)
                     state.seconds += time.perf_counter() - begin
                     if out: save_loop(state, out)

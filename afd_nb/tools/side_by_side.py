@@ -82,10 +82,13 @@ def method_label(rec)->str: # 'AFD'
     return METHOD_STYLES.get(m, {}).get('label', m)
 
 def labels(records:list)->list: # of str, no two alike
-    "Each run's kind, and its seed where a kind has several."
+    "Each run's kind, its seed where a kind has several, its weights."
     of = kinds(records)
     named = [k if of.count(k) == 1 else f"{k} seed {r['recipe']['seed']}"
              for k, r in zip(of, records)]
+    named = [n if named.count(n) == 1 else
+             f"{n} ({r.get('weights', '')[:6]})" # the same recipe, again
+             for n, r in zip(named, records)]
     twice = {n for n in named if named.count(n) > 1}
     if twice: raise ValueError(f"{twice.pop()} is given twice")
     return named
