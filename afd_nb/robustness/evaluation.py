@@ -40,7 +40,7 @@ from ..support.statistics import auc as area_under_curve, wilson
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #16ec0105
 def check_radii(
     epsilons, # a number or numbers, >= 0
-)->list: # of float, as they came
+)->list: # of float, in the order given
     "Refuse what are no radii: ValueError or TypeError."
     try: e = np.atleast_1d(np.asarray(epsilons)).astype(float,
                                                         casting='safe')
@@ -183,7 +183,7 @@ def evaluate(
     *, attack='pgd',   # a name, an `Attack`, or f(model, x, y, *, eps)
     epsilons=(0., .1, .2, .3), # radii in pixel units, >= 0
     norm:str=None,     # of eps; None: the attack's own, else Linf
-    batch_size:int=None, # None: what fits, see `fitting`
+    batch_size:int=None, # None: what fits, see `max_batch_size`
     seed:int=None,     # of the attack's random numbers; None: 0
     envelope:bool=True, # what fell at a smaller eps has fallen
     store=None,        # folder that keeps results, image by image;
