@@ -160,6 +160,13 @@ def test_maps_are_what_the_tool_draws():
     assert done.returncode == 0, done.stderr
 
 
+def test_no_link_is_code_alone():
+    "nbdev makes a link of a symbol in backticks; one in another breaks both."
+    odd = [(k, m) for k, nb in PAGES.items() for text in prose(nb)
+           for m in re.findall(r'\[`[^`\]]+`\]\([^)]+\)', text)]
+    assert not odd
+
+
 WORDS = ('gradient masking', 'threat model', 'ablation', 'hyperparameter',
          'confidence interval', 'statistically significant', 'surrogate',
          'non-saturating', 'binary cross-entropy', 'minimax',
