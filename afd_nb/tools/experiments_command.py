@@ -27,6 +27,7 @@ class Job:
     makes:str     # the file that says that it is done
     needs:tuple = () # files that it waits for
     folder:str = ''  # what it goes on with, if that is there
+    again:tuple = () # the command that goes on, if it is another
     def __str__(self): return shlex.join(self.argv)
 
 def question_name(
@@ -56,7 +57,8 @@ def training_jobs(
     run, done, n = f'{runs}/{name}', f'{runs}/done/{name}', N_TEST[size]
     kept = ('--keep', '2') if (e.name, seed) in KEEP_EPOCHS else ()
     jobs = [Job(('afd_train', *recipe_argv(e.recipe(size, seed)), '--out',
-                 run, *kept, *more), f'{done}/trained', folder=run)]
+                 run, *kept, *more), f'{done}/trained', folder=run,
+                again=('afd_train', '--resume', run, *more))]
     tail, after = ('--record', records, *more), (f'{done}/trained',)
     jobs += [Job(('afd_evaluate', run, '--n', str(n), *tail, '--attacks', *q),
                  f'{done}/asked-{question_name(q)}', after)
