@@ -35,7 +35,7 @@ from afd_nb.method.training import fit
 recipes, root = json.loads(sys.argv[1]), sys.argv[2]
 for name, r in recipes.items():
     try: fit(Recipe(**r), out=f'{root}/{name}', resume=name == 'stopped')
-    except (ValueError, OSError) as e: print(name, 'refused:', e)
+    except (ValueError, OSError) as e: print(name, 'refused:', e, flush=True)
 fit(Recipe(**recipes['nt']), out=f'{root}/nt')
 '''
 

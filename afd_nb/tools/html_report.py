@@ -169,7 +169,7 @@ def html_image(
     source,  # a PNG file or a matplotlib figure
     alt:str, # for those who cannot see it
 )->str:
-    "An <img> with a PNG inside, as wide as its inches ask."
+    "An image element with a PNG inside, as wide as its inches ask."
     if isinstance(source, (str, Path)): png = Path(source).read_bytes()
     else:
         f = io.BytesIO()
