@@ -35,7 +35,8 @@ from afd_nb.method.training import fit
 recipes, root = json.loads(sys.argv[1]), sys.argv[2]
 for name, r in recipes.items():
     try: fit(Recipe(**r), out=f'{root}/{name}', resume=name == 'stopped')
-    except (ValueError, OSError) as e: print(name, 'refused:', e, flush=True)
+    except (ValueError, OSError) as e: # a line in one write: two processes
+        print(f'{name} refused: {e}\\n', end='', flush=True)
 fit(Recipe(**recipes['nt']), out=f'{root}/nt')
 '''
 
@@ -97,7 +98,7 @@ def test_the_curve_is_that_of_one_process(two, name):
 def test_bad_input_is_refused_by_all_processes(launched):
     two, done = launched
     said = 'odd refused: batch_size=63 cannot be shared evenly by 2'
-    assert done.stdout.count(said) == 2, done.stderr[-3000:]
+    assert done.stdout.count(said) == 2, done.stdout[-3000:]
     assert not (two/'odd').exists()
     assert done.returncode != 0 # the last one trains where a run is
     assert 'nt is not empty' in done.stderr
