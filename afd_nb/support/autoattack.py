@@ -24,20 +24,19 @@ from .eval_cache import max_batch_size
 def flags_kept():
     "Yields a list that collects what AutoAttack warns of."
     logger, flags = logging.getLogger('auto-attack'), []
-    class Keep(logging.Handler):
-        def emit(self, record):
-            said = record.getMessage().split(' See flags_doc')[0]
-            flags.append(re.sub(r'there are \d+ points', 'there are points',
-                                said))
-    handler, propagate = Keep(logging.WARNING), logger.propagate
-    trace = sys.gettrace()
-    logger.addHandler(handler)
-    logger.propagate = False
+    def handle(record):
+        said = record.getMessage().split(' See flags_doc')[0]
+        flags.append(re.sub(r'there are \d+ points', 'there are points',
+                            said))
+    before, trace = dict(vars(logger)), sys.gettrace()
+    vars(logger).update(handle=handle, # also where logging is switched off
+                        isEnabledFor=logging.WARNING.__le__)
     try: yield flags
     finally:
         sys.settrace(trace)
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+        for k in ('handle', 'isEnabledFor'):
+            vars(logger).pop(k)
+            if k in before: setattr(logger, k, before[k])
 
 # %% ../../nbs/appendix_a_support/17_autoattack.ipynb #46a36490
 PARTS = dict(standard=('apgd-ce', 'apgd-t', 'fab-t', 'square'),
