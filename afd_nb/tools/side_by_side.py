@@ -19,7 +19,7 @@ import pandas as pd
 from ..support.tables import format_settings
 from ..support.plotting import METHOD_STYLES
 from ..support.statistics import wilson
-from ..results.experiments import parse_evaluation
+from ..robustness.attack_flags import parse_evaluation
 from ..method.recipe import DEFAULTS, Recipe, flat_fields, from_dict
 from ..robustness.evaluation import unpack_answers
 from ..robustness.records import make_record, read_record, yardstick
