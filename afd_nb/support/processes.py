@@ -105,7 +105,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def defer_interrupts():
-    "Yields a function to call between steps: there a signal has its way."
+    "Yields a function to call between steps; a signal waits for that call."
     asked = []
     def take(signum, frame):
         if asked: raise stop_of(signum)
