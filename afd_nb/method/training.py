@@ -22,7 +22,7 @@ from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
 from .more_attacks import get_attack
-from .pgd import NotFinite
+from ..support.attack_setup import NotFinite
 from ..support.checks import (check_choice, check_images,
                                    check_labels, check_number)
 from ..support.files import (PART, locked, read_checksummed,

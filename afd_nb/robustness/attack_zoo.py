@@ -19,7 +19,9 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..method.more_attacks import apgd
-from ..method.pgd import check_eps, cross_entropy, pgd, toward_target
+from ..method.pgd import pgd
+from ..support.attack_losses import cross_entropy, toward_target
+from ..support.attack_setup import check_eps
 from .adaptive import target_feature_attack, targeted
 from ..support.autoattack import PARTS, aa_attack, aa_settings
 from ..support.backends import (FOOLBOX, Outcome, SETTING_NAMES,

@@ -65,7 +65,8 @@ LIBRARIES = 'foolbox', 'advertorch', 'pyautoattack'
 OWN_ATTACK_NAMES = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd',
                     'target-feature')
 OWN_CODE = {'afd_nb': ('method.pgd', 'method.more_attacks',
-                       'support.norms', 'robustness.adaptive'),
+                       'support.norms', 'support.attack_losses',
+                       'support.attack_setup', 'robustness.adaptive'),
             'pyautoattack': ('support.autoattack',)}
 
 def library_versions()->dict: # name -> version

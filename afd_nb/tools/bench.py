@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..robustness.attack_zoo import attack, paper_attacks
-from ..method.pgd import attack_context, cross_entropy, pgd
+from ..method.pgd import pgd
+from ..support.attack_losses import cross_entropy
+from ..support.attack_setup import attack_context
 from ..support.files import write_json
 from ..support.freezing import frozen
 from ..support.processes import as_device
