@@ -69,7 +69,8 @@ HOMES = { # below afd_nb, the module and the class
     'nt': 'method.baselines:NT', 'at': 'method.baselines:AT',
     'trades': 'method.baselines:TRADES', 'afd': 'method.afd:AFD',
     'rm': 'method.baselines:RepresentationMatching',
-    'ates': 'rivals.ates:ATES'}
+    'ates': 'rivals.ates:ATES',
+    'feature-scattering': 'rivals.feature_scattering:FeatureScattering'}
 
 def register_method(
     name:str, # for `Recipe.method`; one that is known is replaced
