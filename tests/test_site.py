@@ -72,6 +72,24 @@ def test_page_has_title_and_description(name):
 CAPTION = '*Figure.* ' # Markdown, seen in Jupyter and on GitHub, too
 
 
+def is_figure(cell):
+    "Whether a cell's outputs hold a picture, in any form."
+    return any({'image/png', 'image/svg+xml'} & {*o.get('data', {})}
+               for o in cell.get('outputs', []))
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_figure_is_shown_where_svg_is_not(name):
+    "JupyterLab shows no SVG of a notebook that it does not trust."
+    for c in PAGES[name].cells:
+        for o in c.get('outputs', []):
+            if 'image/svg+xml' in o.get('data', {}):
+                assert 'image/png' in o.data, c.source[:200]
+                assert o.metadata['image/png']['width'] > 0
+                assert not re.search(r'<dc:date>|/tmp/|Matplotlib v',
+                                     o.data['image/svg+xml'])
+
+
 @pytest.mark.parametrize('name', PAGES)
 def test_figure_has_words(name):
     cells = PAGES[name].cells
@@ -79,8 +97,7 @@ def test_figure_has_words(name):
         if c.cell_type == 'markdown':
             assert all(alt for bang, alt, _ in LINK.findall(c.source)
                        if bang)
-        elif any('image/png' in o.get('data', {})
-                 for o in c.get('outputs', [])):
+        elif is_figure(c):
             for flag in ('label: fig-', 'fig-alt: '):
                 assert f'#| {flag}' in c.source, c.source[:200]
             assert below.source.startswith(CAPTION), c.source[:200]
@@ -115,8 +132,7 @@ def test_gallery_shows_every_figure():
     made = {f'../{name}#{label}' for name, nb in PAGES.items()
             for c in nb.cells for label in re.findall(
                 r'^#\| label: (\S+)', c.source, re.M)
-            if any('image/png' in o.get('data', {})
-                   for o in c.get('outputs', []))}
+            if is_figure(c)}
     assert {*PICTURE.findall(out)} == made
 
 
