@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..method.baselines import AT
-from ..method.pgd import cross_entropy, margin_loss
+from ..support.attack_losses import cross_entropy, margin_loss
 from ..method.recipe import Settings, register_method, setting
 
 # %% ../../nbs/4_rivals/01_ates.ipynb #a0e2d701
