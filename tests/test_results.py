@@ -10,7 +10,7 @@ from afd_nb.results.experiments import SELECTED
 from afd_nb.results.paper import recorded_accuracy
 from afd_nb.robustness.records import (over_seeds, read_record,
                                        read_results, yardstick)
-from afd_nb.support.statistics import compare
+from afd_nb.support.comparison import compare
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD = ('74d8891b101f1d4526135b6416cbfa4b'
