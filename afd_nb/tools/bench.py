@@ -32,8 +32,8 @@ from .growth import PEAK, measure_growth
 from ..support.eval_cache import clean_pass
 from ..support.autoattack import (PARTS, auto_attack, flags_kept,
                                        set_budget)
-from ..support.backends import (FOOLBOX, import_advertorch,
-                                     translated, with_own_starts)
+from ..support.library_attacks import (FOOLBOX, import_advertorch,
+                                            translated, with_own_starts)
 from ..method.networks import create_model
 from ..method.recipe import Recipe
 from ..method.training import (device_name, fit, load_run, processor,
