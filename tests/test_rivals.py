@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from afd_nb.method.data import Data, TensorSplit
+from afd_nb.method.data import Data
+from afd_nb.support.splits import TensorSplit
 from afd_nb.method.networks import create_model
 from afd_nb.method.pgd import pgd
 from afd_nb.method.recipe import (HOMES, Recipe, from_json, get_method,

@@ -34,8 +34,8 @@ from ..support.processes import (as_device, defer_interrupts,
                                       on_main)
 from ..support.random_numbers import (ShardedGenerator, generator,
                                            seeded)
-from .data import (DATASETS, Data, TensorSplit, batches,
-                                load_data, take)
+from ..support.splits import TensorSplit, batches, take
+from .data import DATASETS, Data, load_data
 from .networks import (Classifier, NORMALISATION,
                                     checked_state_dict,
                                     convert_sync_batchnorm, create_model,

@@ -19,7 +19,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..method.data import as_tensors
+from ..support.splits import as_tensors
 from .attack_zoo import (Attack, PaperAttack, attack as
                                           get_attack, eps_flags)
 from ..support.autoattack import flags_kept

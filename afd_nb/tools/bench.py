@@ -25,7 +25,8 @@ from ..support.freezing import frozen
 from ..support.processes import as_device
 from ..support.tables import results_folder
 from ..support.random_numbers import seeded
-from ..method.data import Data, TensorSplit, load_data
+from ..method.data import Data, load_data
+from ..support.splits import TensorSplit
 from ..method.discriminator import Discriminator
 from ..robustness.evaluation import evaluate
 from .growth import PEAK, measure_growth
@@ -465,7 +466,8 @@ MEMORY = PEAK + '''
 import sys
 import torch
 before = peak()
-from afd_nb.method.data import Data, TensorSplit, load_data
+from afd_nb.method.data import Data, load_data
+from afd_nb.support.splits import TensorSplit
 from afd_nb.method.recipe import Recipe
 from afd_nb.method.training import fit
 split = lambda n: TensorSplit(torch.rand(n, 1, 28, 28),

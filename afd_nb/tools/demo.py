@@ -20,7 +20,8 @@ from ..support.checks import check_number
 from ..support.files import write_json
 from ..support.plotting import METHOD_STYLES, figure_style
 from ..support.processes import as_device
-from ..method.data import load_data, take
+from ..method.data import load_data
+from ..support.splits import take
 from ..robustness.evaluation import evaluate, plot_curves
 from .command_line import new_folder
 from .html_report import (html_box, html_details, html_figure,
