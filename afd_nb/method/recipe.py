@@ -70,7 +70,8 @@ HOMES = { # below afd_nb, the module and the class
     'trades': 'method.baselines:TRADES', 'afd': 'method.afd:AFD',
     'rm': 'method.baselines:RepresentationMatching',
     'ates': 'rivals.ates:ATES',
-    'feature-scattering': 'rivals.feature_scattering:FeatureScattering'}
+    'feature-scattering': 'rivals.feature_scattering:FeatureScattering',
+    'yopo': 'rivals.yopo:YOPO'}
 
 def register_method(
     name:str, # for `Recipe.method`; one that is known is replaced
