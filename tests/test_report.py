@@ -32,7 +32,7 @@ def demo_page(out):
                             record=dict(device='cpu', versions=dict(
                                 python='3.11'))) for m in methods]
     fig, ax = plt.subplots(figsize=(4.6, 3))
-    for name in 'curves.png', 'tsne.png': fig.savefig(out/name, dpi=160)
+    for name in 'story.png', 'curves.png', 'tsne.png': fig.savefig(out/name, dpi=160)
     plt.close(fig)
     write_demo_report(runs, df, out)
     return out/'report.html'

@@ -42,6 +42,26 @@ def print_main(
     from afd_nb.support.processes import dist_info
     if dist_info().main: print(*lines, sep='\n')
 
+# %% ../../nbs/appendix_b_tools/01_command_line.ipynb #87138cdd
+def new_folder(out)->Path:
+    "Make a folder; FileExistsError if it holds something."
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is not empty; choose another folder "
+                              "with --out, or go on with --resume")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+def check_new_file(out, replace:bool=None): # None: there is no such flag
+    "Refuse a file that is there, or that no folder can hold."
+    out = Path(out)
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no such folder")
+    if out.is_dir() or out.exists() and not replace:
+        raise FileExistsError(f"{out} is there already" + (
+            '' if replace is None else
+            '; give another --out, or --replace'))
+
 # %% ../../nbs/appendix_b_tools/01_command_line.ipynb #5c0e956d
 def import_flag(p):
     "The flag that names modules; `import_own` gets each of them."

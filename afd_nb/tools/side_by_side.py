@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXECUTION_FIELDS', 'EVAL_KEYS', 'read_run', 'kinds', 'method_label', 'labels', 'asked_rows', 'all_rows',
            'of_training', 'one_row', 'settings_text', 'headline', 'lowest_right', 'autoattack_gap',
-           'autoattack_gap_text', 'summary_sentences', 'weak_attacks', 'seed_sentences', 'paper_sentences',
+           'autoattack_gap_text', 'summary_sentences', 'weak_attacks', 'seed_sentences', 'finding', 'paper_sentences',
            'evaluation_commands', 'rows_of_command', 'reproduction_commands']
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #c3b4144b
@@ -240,6 +240,25 @@ def seed_sentences(records:list)->list: # of sentences
             f' {", ".join(one[:4])}{" and others" if one[4:] else ""}: one '
             'training, so nothing is known of another seed.'
             if one else '')]
+
+# %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #7bda2a3b
+def finding(
+    df:pd.DataFrame, # method, seed, eps, accuracy, low, high
+    eps:float,       # of training
+)->str:
+    "What the numbers say about AFD, in one or two sentences."
+    rows = lambda m, e: df[(df.method == m) & (df.eps == e)]
+    at = lambda m, e: rows(m, e).accuracy.mean()
+    nt, afd, best = (at(m, eps) for m in ('nt', 'afd', 'at'))
+    a, b = (rows(m, eps) for m in ('afd', 'at')) # all their intervals
+    word = ('more than' if a.low.min() > b.high.max() else
+            'less than' if a.high.max() < b.low.min() else
+            'not to be told apart from what')
+    return (f"Under PGD at Linf eps {eps:g} AFD keeps {100*afd:.0f} % of "
+            f"the test digits, natural training {100*nt:.0f} %. That is "
+            f"{word} adversarial training keeps ({100*best:.0f} %), at a "
+            f"clean accuracy of {100*at('afd', 0):.0f} % against "
+            f"{100*at('at', 0):.0f} %.")
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #131bc2d7
 def paper_sentences(records:list)->list: # of sentences
