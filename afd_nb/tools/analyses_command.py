@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .command_line import (check_targets, common_value,
                                        display_names, loaded_targets,
-                                       plain_errors, target_flags)
+                                       new_folder, plain_errors,
+                                       target_flags)
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #610f9a32
 DEFAULT_N = dict( # name: test images, if --n does not say
@@ -104,19 +105,17 @@ def do_tsne(a):
         kept.rename('neighbours kept').reset_index())
 
 def do_discriminator(a):
-    import pandas as pd
     from afd_nb.representations import discriminator_curves as m
-    x, y = a.images('discriminator')
-    tables = []
-    for k, model in a.models.items():
-        run, more = a.runs.get(k), {}
-        if run and 'da_clean' in run.history: more['history'] = run.history
-        if run and more and (run.path/'epochs').is_dir():
-            more['epochs'] = a.epochs(run)
-        t = m.discriminator_curves(model, x, y, eps=a.eps, **a.attack,
-                                   **more)
-        tables.append(t.assign(method=k)[['method', *t]])
-    t = pd.concat(tables, ignore_index=True)
+    from afd_nb.representations.features import for_each_model
+    def curves(name, x, y):
+        run, more = a.runs.get(name), {}
+        if run and 'da_clean' in run.history:
+            more['history'] = run.history
+            if (run.path/'epochs').is_dir(): more['epochs'] = a.epochs(run)
+        return m.discriminator_curves(a.models[name], x, y, eps=a.eps,
+                                      **a.attack, **more)
+    t = for_each_model(curves, dict(zip(a.models, a.models)),
+                       *a.images('discriminator'))
     end = t[t.epoch.isna() & (t.step == t.step.max())]
     return t, m.plot_discriminator_curves(t), text(
         end[['method', 'side', 'accuracy', 'low', 'high', 'n']])
@@ -146,17 +145,14 @@ def do_bound(a):
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #7e8e2c7f
 def do_over_training(a):
-    import pandas as pd
     from afd_nb.results import robustness_over_training as m
+    from afd_nb.representations.features import for_each_model
     from afd_nb.robustness.attack_zoo import attacks_at
-    x, y = a.images('over_training')
-    tables = []
-    for k, run in a.runs.items():
-        models = {e: f.model for e, f in a.epochs(run).items()}
-        t = m.over_training(models, x, y, batch_size=a.batch_size,
+    def by_epoch(run, x, y):
+        return m.over_training({e: f.model for e, f in a.epochs(run).items()},
+            x, y, batch_size=a.batch_size,
             attacks=attacks_at(a.kind, a.radii))
-        tables.append(t.assign(method=k)[['method', *t]])
-    t = pd.concat(tables, ignore_index=True)
+    t = for_each_model(by_epoch, a.runs, *a.images('over_training'))
     end = t[(t.epoch == t.epoch.max()) & (t.eps > 0)]
     return t, m.plot_over_training(t), text(
         end[['method', 'attack', 'norm', 'eps', 'accuracy']])
@@ -290,10 +286,7 @@ def open_out(out, rows, resume)->list: # names that are done
             if odd: raise ValueError(f"{file}: {row['what']} was made with "
                                      "other settings: " + '; '.join(odd))
         return list(old)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is not empty; choose another folder, "
-                              "or go on with --resume")
-    out.mkdir(parents=True, exist_ok=True)
+    new_folder(out)
     return []
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #b4137557
