@@ -103,7 +103,7 @@ def run_demo(
             df = demo_table(records)
             draw_curves(df, r.eps, out)
             if progress and len(runs) == 1:
-                bar.write(f"{out/'curves.png'} grows by a curve a method")
+                bar.write(f"A curve a method: {out/'curves.png'}")
         bar.set_description('figures and report')
         write_json(out/'results.json', records)
         models = {r.recipe.method: r.model for r in runs[:5]} # seed 0
