@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from afd_nb.method.data import load_data, take
+from afd_nb.method.data import load_data
+from afd_nb.support.splits import take
 from afd_nb.robustness.evaluation import evaluate
 from afd_nb.method.networks import (create_model, read_model,
                                     load_official, read_weights, save_model)

@@ -126,7 +126,8 @@ def single_letters(f):
 @pytest.mark.parametrize('module', HOME)
 def test_arguments_are_words(module):
     tree = ast.parse((ROOT/f"{module.replace('.', '/')}.py").read_text())
-    allowed = SYMBOLS | (set('ab') if module == 'afd_nb.support.statistics'
+    allowed = SYMBOLS | (set('ab') if module in ('afd_nb.support.statistics',
+                                              'afd_nb.support.comparison')
                          else set()) # two samples, as SciPy names them
     odd = {(f.name, k) for f in ast.walk(tree)
            if isinstance(f, ast.FunctionDef) for k in single_letters(f)

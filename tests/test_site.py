@@ -1,5 +1,6 @@
 """What the site needs, checked without building it: links, titles, words for
 every figure, mathematics that compiles, a map on every page."""
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import pytest
 from latex2mathml.converter import convert
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT/'tools'))
+import prerender # noqa: E402
+
 PAGES = {p.relative_to(ROOT/'nbs').as_posix(): nbformat.read(p, 4)
          for p in sorted((ROOT/'nbs').glob('**/*.ipynb'))}
 LINK = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)')
@@ -72,6 +76,24 @@ def test_page_has_title_and_description(name):
 CAPTION = '*Figure.* ' # Markdown, seen in Jupyter and on GitHub, too
 
 
+def is_figure(cell):
+    "Whether a cell's outputs hold a picture, in any form."
+    return any({'image/png', 'image/svg+xml'} & {*o.get('data', {})}
+               for o in cell.get('outputs', []))
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_figure_is_shown_where_svg_is_not(name):
+    "JupyterLab shows no SVG of a notebook that it does not trust."
+    for c in PAGES[name].cells:
+        for o in c.get('outputs', []):
+            if 'image/svg+xml' in o.get('data', {}):
+                assert 'image/png' in o.data, c.source[:200]
+                assert o.metadata['image/png']['width'] > 0
+                assert not re.search(r'<dc:date>|/tmp/|Matplotlib v',
+                                     o.data['image/svg+xml'])
+
+
 @pytest.mark.parametrize('name', PAGES)
 def test_figure_has_words(name):
     cells = PAGES[name].cells
@@ -79,8 +101,7 @@ def test_figure_has_words(name):
         if c.cell_type == 'markdown':
             assert all(alt for bang, alt, _ in LINK.findall(c.source)
                        if bang)
-        elif any('image/png' in o.get('data', {})
-                 for o in c.get('outputs', [])):
+        elif is_figure(c):
             for flag in ('label: fig-', 'fig-alt: '):
                 assert f'#| {flag}' in c.source, c.source[:200]
             assert below.source.startswith(CAPTION), c.source[:200]
@@ -115,8 +136,7 @@ def test_gallery_shows_every_figure():
     made = {f'../{name}#{label}' for name, nb in PAGES.items()
             for c in nb.cells for label in re.findall(
                 r'^#\| label: (\S+)', c.source, re.M)
-            if any('image/png' in o.get('data', {})
-                   for o in c.get('outputs', []))}
+            if is_figure(c)}
     assert {*PICTURE.findall(out)} == made
 
 
@@ -185,3 +205,92 @@ def test_prose_has_the_words_of_the_field():
     assert not odd
     terms = ' '.join(prose(PAGES['reference/05_glossary.ipynb'])).lower()
     assert not [w for w in WORDS if w not in terms]
+
+def made(path):
+    "What nbdev makes of a page, without running it."
+    from execnb.nbio import read_nb
+    from nbdev.process import NBProcessor
+    from nbdev.processors import (add_fold, add_show_docs, clean_show_doc,
+                                  mv_exports, rm_export)
+    page = NBProcessor(nb=read_nb(path), procs=[
+        add_show_docs, clean_show_doc, rm_export, add_fold, mv_exports])
+    page.process()
+    return dict(cells=[dict(cell_type=c.cell_type, source=c.source,
+                            outputs=[]) for c in page.nb.cells])
+
+
+def documented(page):
+    "The names that a made page documents, in order."
+    for c in page['cells']:
+        if c['cell_type'] != 'code': continue
+        if m := prerender.SHOWN.search(prerender.text(c)): yield m[1]
+
+
+def test_functions_stand_in_the_order_of_their_code():
+    turned = 0
+    for name in PAGES:
+        page = json.loads((ROOT/'nbs'/name).read_text(encoding='utf-8'))
+        new = made(ROOT/'nbs'/name)
+        before = [*documented(new)]
+        mended = prerender.mended(new, page)
+        after = [*documented(mended)]
+        of = prerender.places(page)
+        assert sorted(before) == sorted(after), name
+        assert after == sorted(after, key=of.__getitem__), name
+        turned += before != after
+        for c in mended['cells']: # long source is folded, short is not
+            source = prerender.text(c)
+            if '"Exported source"' in source:
+                assert ('fold: true' in source) == (
+                    len(source.splitlines()) - 2 > prerender.LONG)
+        again = json.dumps(mended)
+        assert json.dumps(prerender.mended(mended, page)) == again, name
+    assert turned > 20 # nbdev itself turns them round
+
+
+def test_source_stands_after_all_its_names():
+    code = ("#| exports\ndef b(): pass\ndef a(): pass\n@patch\n"
+            "def c(self:B): pass")
+    page = dict(cells=[dict(cell_type='code', source=code)])
+    show = [dict(cell_type='code', source=f'#| echo: false\nshow_doc({k})')
+            for k in ('B.c', 'a', 'b')]
+    source = dict(cell_type='code', source=prerender.SOURCE
+                  + code.partition('\n')[2])
+    text = dict(cell_type='markdown', source='Then.')
+    assert prerender.in_order([show[0], source, *show[1:], text],
+                              prerender.places(page)) == [
+        show[2], show[1], show[0], source, text]
+
+
+def test_a_mere_word_is_no_link():
+    at = 'https://afd-nb.github.io/afd_nb/x.html#'
+    for kept in ('pgd', 'worst_case', 'fit()', 'Recipe', 'Recipe.method',
+                 'features.fit'):
+        assert prerender.plain(f'a [`{kept}`]({at}k) b') == \
+            f'a [`{kept}`]({at}k) b'
+    for word in ('features', 'text', 'share', 'margin', 'images',
+                 'generator', 'fit', 'measured'):
+        assert prerender.plain(f'a [`{word}`]({at}{word}), [b](c)') == \
+            f'a `{word}`, [b](c)'
+    elsewhere = '[`text`](https://matplotlib.org/text)'
+    assert prerender.plain(elsewhere) == elsewhere
+    from afd_nb._modidx import d
+    symbols = {k.rpartition('.')[2] for v in d['syms'].values() for k in v}
+    assert prerender.NAMES <= symbols
+    cell = dict(cell_type='code', source='', outputs=[dict(data={
+        'text/markdown': f'- [`text`]({at}t): [`fit`]({at}f)\n'})])
+    prerender.unlinked(cell, keep=True)
+    assert cell['outputs'][0]['data']['text/markdown'] == [
+        f'- [`text`]({at}t): `fit`\n']
+
+
+def test_pages_made_of_outputs_have_contents():
+    for name in 'reference/01_gallery', 'reference/02_symbols':
+        page = json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text(
+            encoding='utf-8'))
+        new = prerender.mended(json.loads(json.dumps(page)), page)
+        asis = [prerender.text(c).startswith('#| output: asis\n')
+                for c in new['cells']]
+        assert sum(asis) == 1, name
+    assert 'pre-render: ../tools/prerender.py' in (
+        ROOT/'_quarto.yml').read_text(encoding='utf-8')

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afd_nb.support.statistics import (Difference, area_interval, compare,
-                                       compare_areas, detectable,
-                                       half_width, holm, judge, mcnemar,
-                                       safe_level, tango, worst_rate)
+from afd_nb.support.statistics import (detectable, half_width, holm,
+                                       mcnemar, safe_level, tango,
+                                       worst_rate)
+from afd_nb.support.comparison import (Difference, area_interval, compare,
+                                       compare_areas, judge)
 
 VERDICTS = {'above', 'below', 'equivalent', 'undecided'}
 

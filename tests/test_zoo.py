@@ -14,7 +14,7 @@ from afd_nb.support.random_numbers import generator, seeded
 from afd_nb.method.data import data_root, load_data
 from afd_nb.robustness.evaluation import evaluate
 from afd_nb.support.autoattack import flags_kept, set_budget
-from afd_nb.support.backends import import_advertorch
+from afd_nb.support.library_attacks import import_advertorch
 from afd_nb.method.networks import create_model
 from afd_nb.method.training import fit
 from afd_nb.testing import digits_net

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
-from .pgd import check_finite_loss, loss_and_grad, pgd_step
+from .pgd import pgd_step
+from ..support.attack_losses import loss_and_grad
+from ..support.attack_setup import check_finite_loss
 from ..support.checks import check_images, check_labels, check_number
 from ..support.freezing import frozen
 from ..support.random_numbers import sample

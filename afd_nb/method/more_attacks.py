@@ -14,14 +14,16 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .pgd import (as_radii, at_most, attack_context,
-                               check_attack, check_finite_loss,
-                               check_starts, cross_entropy,
-                               expected_loss_and_grad, fgsm, first_points,
-                               loss_and_grad, loss_of, not_fooled, pgd,
-                               pgd_step, seeded_noise, select_rows,
-                               sparsity, stages, toward_target,
-                               with_restarts)
+from .pgd import (fgsm, first_points, pgd, pgd_step,
+                               sparsity, stages, with_restarts)
+from ..support.attack_losses import (cross_entropy,
+                                          expected_loss_and_grad,
+                                          loss_and_grad, loss_of,
+                                          not_fooled, seeded_noise,
+                                          toward_target)
+from ..support.attack_setup import (as_radii, at_most, attack_context,
+                                         check_attack, check_finite_loss,
+                                         check_starts, select_rows)
 from ..support.checks import check_choice, check_number
 from ..support.norms import NORMS, _some, box_diameter, flat_norm
 

@@ -65,9 +65,13 @@ def check_types(
 
 # %% ../../nbs/1_method/07_recipe.ipynb #de1def25
 REGISTRY = {}
-HOMES = {'nt': 'baselines:NT', 'at': 'baselines:AT', # below afd_nb.method
-         'trades': 'baselines:TRADES', 'afd': 'afd:AFD',
-         'rm': 'baselines:RepresentationMatching'}
+HOMES = { # below afd_nb, the module and the class
+    'nt': 'method.baselines:NT', 'at': 'method.baselines:AT',
+    'trades': 'method.baselines:TRADES', 'afd': 'method.afd:AFD',
+    'rm': 'method.baselines:RepresentationMatching',
+    'ates': 'rivals.ates:ATES',
+    'feature-scattering': 'rivals.feature_scattering:FeatureScattering',
+    'yopo': 'rivals.yopo:YOPO'}
 
 def register_method(
     name:str, # for `Recipe.method`; one that is known is replaced
@@ -91,7 +95,7 @@ def get_method(
     check_choice('method', name, known)
     if name not in REGISTRY:
         module, _, cls = HOMES[name].partition(':')
-        module = importlib.import_module(f'afd_nb.method.{module}')
+        module = importlib.import_module(f'afd_nb.{module}')
         REGISTRY[name] = getattr(module, cls)
     return REGISTRY[name]
 

@@ -22,7 +22,7 @@ from torch.nn.utils import get_total_norm
 from tqdm.auto import tqdm
 
 from .more_attacks import get_attack
-from .pgd import NotFinite
+from ..support.attack_setup import NotFinite
 from ..support.checks import (check_choice, check_images,
                                    check_labels, check_number)
 from ..support.files import (PART, locked, read_checksummed,
@@ -34,8 +34,8 @@ from ..support.processes import (as_device, defer_interrupts,
                                       on_main)
 from ..support.random_numbers import (ShardedGenerator, generator,
                                            seeded)
-from .data import (DATASETS, Data, TensorSplit, batches,
-                                load_data, take)
+from ..support.splits import TensorSplit, batches, take
+from .data import DATASETS, Data, load_data
 from .networks import (Classifier, NORMALISATION,
                                     checked_state_dict,
                                     convert_sync_batchnorm, create_model,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..robustness.attack_zoo import Attack, attack as get_attack
-from ..method.pgd import of_one_kind
+from ..support.attack_setup import of_one_kind
 from ..support.model_checks import check_answer
 from ..support.checks import (check_images, check_int, check_labels,
                                    check_number)

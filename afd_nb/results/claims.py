@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .experiments import all_experiments, selection_table
+from .experiments import (all_experiments,
+                                        find_experiments, selection_table)
 from ..robustness.attack_zoo import paper_attacks
 from ..robustness.evaluation import unpack_answers
 from ..robustness.records import Records, read_record, read_results
@@ -113,7 +114,8 @@ def recorded_rows(
     "What an attack left of a method's trainings."
     t, (method, _, variant) = records.of(dataset), who.partition('/')
     if not len(t): return t
-    if variant == 'chosen': return chosen_rows(records, attack, norm, eps)
+    if variant == 'chosen':
+        return chosen_rows(records, method, attack, norm, eps)
     t = t[(t.method == method) & (t.run == variant + '-'*bool(variant)
                                   + 'seed' + t.seed.astype(str))]
     if attack == 'clean':
@@ -145,19 +147,25 @@ def as_in_paper(
 
 def chosen_rows(
     records, # of one form
+    method, # whose settings were searched
     attack, # its name
     norm, # of the attack
     eps, # radius in pixel units
 ): # as of `recorded_rows`
-    "The AFD that seed 0's held-out images choose: its other seeds."
-    held = read_results(records.home, 'mnist/afd/*.json', 'valid')
+    """The setting that seed 0's held-out images choose: its other seeds.
+
+    The choice is among the search's six, where all of them are on record.
+    """
+    held = read_results(records.home, f'mnist/{method}/*.json', 'valid')
     if not len(held) or not (held.attack == 'autoattack').any():
         return pd.DataFrame()
-    c = selection_table(records.home)
-    best = all_experiments()[c[c.chosen].iloc[0]['name']]
-    who = 'afd' + f'/{best.variant}'*bool(best.variant)
-    t = recorded_rows(records, who, attack, norm, eps)
-    return t[t.seed > 0] if len(t) else t
+    t = selection_table(records.home, method=method)
+    six = t[t.name.isin([e.name for e in find_experiments('mnist-search')])]
+    if len(six) == 6: t = six
+    best = all_experiments()[t.loc[t.autoattack.idxmax(), 'name']]
+    who = method + f'/{best.variant}'*bool(best.variant)
+    rows = recorded_rows(records, who, attack, norm, eps)
+    return rows[rows.seed > 0] if len(rows) else rows
 
 # %% ../../nbs/5_results/03_claims.ipynb #8df3d65e
 def under(

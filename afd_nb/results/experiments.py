@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
-           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SELECTED_AFD', 'SEARCH', 'JOINT', 'SEARCHED', 'SIX', 'GROUPS',
+           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'SEARCHED', 'SIX', 'GROUPS',
            'EVALUATIONS', 'SMOKE_EVALUATIONS', 'YARDSTICK', 'Experiment', 'all_experiments', 'find_experiments',
-           'recipe_argv', 'autoattack_other_norms', 'is_selection_only', 'evaluations_for', 'parse_evaluation',
-           'selection_table']
+           'recipe_argv', 'is_selection_only', 'evaluations_for', 'selection_table']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
-import argparse, shlex
+import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -85,8 +84,10 @@ VARIANTS = { # of AFD on MNIST: settings, where in the paper
     'wgan-norm-apgd': (dict(game='wgan', normalize_features=True,
                             attack='apgd-ce'), 'later variant')}
 LEARNING_RATES = .1, .5 # of E and Da; Table A1's third column is illegible
-SELECTED_AFD = 'mnist-afd-lr0.5-0.5' # by validation: see Table A6
 SEARCH = 'Section 3.2, the same search for every method'
+SELECTED = { # of the six of each method, by held-out images: see In short
+    'at': 'steps20', 'trades': 'joint-steps20', 'rm': '', # as it is
+    'afd': 'lr0.5-0.1'}
 JOINT = dict(beta=3., joint_batch=True)
 SEARCHED = { # what the search has that no other group has
     'at': {'lr0.2': dict(lr=.2), 'lr0.5': dict(lr=.5),
@@ -129,7 +130,7 @@ def all_experiments()->dict: # name -> Experiment
                          dict(attack_objective=on, beta=b))
               for on in ('loss', 'features') for b in (.01, .03, .1, .3)]
     found.append(Experiment('mnist', 'trades', 'joint', 'later variant',
-                            dict(beta=3., joint_batch=True)))
+                            JOINT))
     found += [Experiment('mnist', m, v, SEARCH, settings)
               for m, more in SEARCHED.items() for v, settings in more.items()]
     return {e.name: e for e in found}
@@ -218,7 +219,7 @@ EVALUATIONS = { # to afd_evaluate
               ('autoattack',)],
     'strength': [('pgd', '--eps', '0', '.3', '--steps', '40',
                   '--restarts', '3'), ('autoattack', '--eps', '0', '.3')],
-    'first': [('table-a2', 'table-a2-scaled')], # of the first seed
+    'first': [('table-a2', 'table-a2-scaled', 'table-a2-stronger')],
     'named': [('table-a3', '--n', '100')]} # as many as in the paper
 SMOKE_EVALUATIONS = {
     'choice': [('pgd', '--steps', '5', '--split', 'valid')],
@@ -227,24 +228,18 @@ SMOKE_EVALUATIONS = {
     'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #de312373
-def autoattack_other_norms(
-    linf:tuple, # radii above the eps of training, as flags have them
-    l2:str,     # a radius in L2
-    l1:str,     # and in L1
-)->list: # of flags of afd_evaluate
-    "AutoAttack beyond the eps of training, in L2 and in L1."
-    return [('autoattack', '--norm', norm, '--eps', *eps) for norm, eps in
-            (('linf', linf), ('l2', ('0', l2)), ('l1', ('0', l1)))]
-
-YARDSTICK = { # of `attack_grid`
-    'mnist': autoattack_other_norms(('.35', '.4'), '2', '10'),
-    'cifar': autoattack_other_norms(('.047', '.062'), '.5', '12')}
+YARDSTICK = {grid: [('autoattack', '--norm', norm, '--eps', *eps)
+                    for norm, eps in radii.items()]
+             for grid, radii in dict( # of `attack_grid`
+                 mnist=dict(linf=('.35', '.4'), l2=('0', '2'), l1=('0', '10')),
+                 cifar=dict(linf=('.047', '.062'), l2=('0', '.5'),
+                            l1=('0', '12'))).items()}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #71ca6b2c
 def is_selection_only(e)->bool: # e: an Experiment
     "A setting that was not chosen: no test image has seen it."
     return (e.where in (LR_GRID, BETA_GRID, SEARCH)
-            and e.name != SELECTED_AFD)
+            and (e.dataset, SELECTED.get(e.method)) != ('mnist', e.variant))
 
 def evaluations_for(
     e:Experiment, # whose training it is
@@ -263,84 +258,6 @@ def evaluations_for(
     lowest = [] if size == 'smoke' else YARDSTICK[attack_grid(e.dataset)]
     return (asked + q['every'] + (lowest + q['first'])*whole
             + q['named']*(whole and not e.variant))
-
-# %% ../../nbs/5_results/01_experiments.ipynb #46ffbc96
-LISTS = {'table-a2': 'paper', 'table-a2-scaled': 'scaled',
-         'table-a2-stronger': 'stronger', 'table-a3': None}
-
-# %% ../../nbs/5_results/01_experiments.ipynb #c4e84b9b
-SETTINGS = 'steps', 'restarts', 'eot' # given to the attacks that have them
-
-def unused_settings(a)->list: # of str
-    "Which attacks have no use for a setting; ValueError if none has."
-    from afd_nb.robustness.attack_zoo import attack_settings
-    names, notes = [k for k in a.attacks if k not in LISTS], []
-    for k in SETTINGS:
-        if getattr(a, k, None) is None or not names: continue
-        without = [n for n in names if k not in attack_settings(n)]
-        if len(without) == len(names):
-            raise ValueError(f"--{k} is of none of {', '.join(names)}")
-        if without: notes.append(f"--{k} is not of {', '.join(without)}, "
-                                 "which ran without")
-    return notes
-
-def attack_plan(
-    a, # flags of afd_evaluate, read
-    t, # has dataset, eps and norm: a recipe, or a `Target`
-)->list: # of (Attack, epsilons)
-    "What the flags ask for on one target."
-    from afd_nb.robustness.attack_zoo import (AUTOATTACK_VERSIONS,
-                                              OWN_ATTACKS, attack,
-                                              attack_grid,
-                                              attack_names, attack_norms,
-                                              attack_settings,
-                                              paper_attacks, strong_attacks)
-    from afd_nb.support.checks import check_choice
-    asked = {k: v for k in SETTINGS
-             if (v := getattr(a, k, None)) is not None}
-    plan = []
-    for name in a.attacks:
-        if name in LISTS:
-            if a.eps or a.norm or asked:
-                raise ValueError(f"{name} has its own eps, norms and "
-                                 "steps; leave yours out")
-            d = attack_grid(t.dataset)
-            rows = (paper_attacks(d, LISTS[name]) if LISTS[name] else
-                    strong_attacks(d))
-            plan += [(attack(r.name, seed=a.seed, **r.settings),
-                      r.epsilons) for r in rows]
-            continue
-        check_choice('attack', name, [*OWN_ATTACKS, *LISTS, *attack_names(),
-                                      *AUTOATTACK_VERSIONS])
-        has = attack_settings(name)
-        kw = {k: v for k, v in asked.items() if k in has}
-        norm = a.norm or (t.norm if name in OWN_ATTACKS or t.norm in
-                          attack_norms(name) else None)
-        one = attack(name, norm=norm, seed=a.seed, **kw)
-        if not a.eps and one.norm != t.norm:
-            raise ValueError(f"--attacks {name} measures eps in {one.norm}"
-                + (f", the recipe's {t.eps} is in {t.norm}" if t.norm else
-                   "") + ": give --eps")
-        plan.append((one, a.eps or sorted({0., t.eps})))
-    return list({repr(p): p for p in plan}.values()) # each once
-
-# %% ../../nbs/5_results/01_experiments.ipynb #ed8b5a10
-def parse_evaluation(
-    question:tuple, # names of attacks, then flags of afd_evaluate
-    recipe:Recipe,  # its data set, eps and norm count
-    n:int,          # images, if the question does not say
-    seed:int=0,     # of the attacks
-)->list: # of (Attack, epsilons, n, split)
-    "What a question to afd_evaluate means for a recipe."
-    p = argparse.ArgumentParser()
-    p.add_argument('attacks', nargs='+')
-    for k, kind in dict(steps=int, restarts=int, n=int, norm=str,
-                        split=str, eps=float).items():
-        p.add_argument(f'--{k}', type=kind, nargs='+' if k == 'eps' else None)
-    a = p.parse_args(question)
-    a.seed = seed
-    return [(*one, a.n or n, a.split or 'test')
-            for one in attack_plan(a, recipe)]
 
 # %% ../../nbs/5_results/01_experiments.ipynb #c899c99d
 def selection_table(
@@ -372,8 +289,7 @@ def selection_table(
             autoattack=auto['right']/auto['n'], low=float(low),
             high=float(high), n=auto['n'],
             minutes=rec['seconds']/60))
-    if not rows: raise ValueError(
-        f"{records} has no {method.upper()} on {dataset} that was attacked "
-        "on held-out images")
+    if not rows: raise ValueError(f"{records} has no {method.upper()} on "
+        f"{dataset} that was attacked on held-out images")
     t = pd.DataFrame(rows)
     return t.assign(chosen=t.index == t.autoattack.idxmax())

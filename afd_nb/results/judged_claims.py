@@ -21,8 +21,8 @@ from .claims import (Claim, FOLDERS, Side, read_claims,
 from ..robustness.records import Records
 from ..robustness.evaluation import too_weak
 from ..support.statistics import auc, wilson
-from ..support.statistics import (Difference, MARGIN, compare, holm,
-                                       judge)
+from ..support.statistics import holm
+from ..support.comparison import Difference, MARGIN, compare, judge
 
 # %% ../../nbs/5_results/04_judged_claims.ipynb #f109901f
 def difference(

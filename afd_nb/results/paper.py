@@ -19,7 +19,7 @@ from ..support.statistics import wilson
 from ..robustness.evaluation import unpack_answers
 from ..robustness.records import read_results
 from ..support.tables import results_folder
-from ..support.statistics import Difference, compare, judge
+from ..support.comparison import Difference, compare, judge
 
 # %% ../../nbs/5_results/02_beside_the_paper.ipynb #b50dc23a
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..method.more_attacks import apgd
-from ..method.pgd import check_attack, margin_loss, pgd, select_rows
+from ..method.pgd import pgd
+from ..support.attack_losses import margin_loss
+from ..support.attack_setup import check_attack, select_rows
 from ..support.model_checks import check_answer
 from ..support.norms import PerImage
 from ..support.checks import check_int, check_labels

@@ -19,15 +19,19 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..method.more_attacks import apgd
-from ..method.pgd import check_eps, cross_entropy, pgd, toward_target
+from ..method.pgd import pgd
+from ..support.attack_losses import cross_entropy, toward_target
+from ..support.attack_setup import check_eps
 from .adaptive import target_feature_attack, targeted
 from ..support.autoattack import PARTS, aa_attack, aa_settings
-from ..support.backends import (FOOLBOX, Outcome, SETTING_NAMES,
-                                     advertorch_attack,
-                                     check_not_all_failed, distances,
-                                     foolbox_attack, import_advertorch,
-                                     run_guarded, targets_of,
-                                     to_our_settings, unchanged)
+from ..support.backends import (Outcome, check_not_all_failed,
+                                     distances, run_guarded, targets_of,
+                                     unchanged)
+from ..support.library_attacks import (FOOLBOX, SETTING_NAMES,
+                                            advertorch_attack,
+                                            foolbox_attack,
+                                            import_advertorch,
+                                            to_our_settings)
 from ..support.carlini_wagner import cw_attack
 from ..support.checks import (check_choice, check_images, check_int,
                                    check_labels, check_number, detached)

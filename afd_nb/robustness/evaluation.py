@@ -19,7 +19,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..method.data import as_tensors
+from ..support.splits import as_tensors
 from .attack_zoo import (Attack, PaperAttack, attack as
                                           get_attack, eps_flags)
 from ..support.autoattack import flags_kept
@@ -27,9 +27,10 @@ from ..support.backends import UNFUSED, check_not_all_failed
 from ..support.checks import (check_choice, check_images, check_int,
                                    check_labels, check_number)
 from ..support.eval_cache import (CleanPass, EvalCache,
-                                       OWN_ATTACK_NAMES, attack_version,
-                                       clean_pass, new_progress,
-                                       run_fixed_budget, run_minimum_norm)
+                                       OWN_ATTACK_NAMES, clean_pass,
+                                       new_progress, run_fixed_budget,
+                                       run_minimum_norm)
+from ..support.backends import attack_version
 from ..support.freezing import frozen
 from ..support.norms import NORMS, flat_norm
 from ..support.plotting import method_style

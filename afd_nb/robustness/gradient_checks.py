@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..support.model_checks import check_model
-from ..method.pgd import cross_entropy
+from ..support.attack_losses import cross_entropy
 from ..support.checks import check_choice, check_int, check_number
 from ..support.freezing import frozen
 from ..support.random_numbers import generator

@@ -25,7 +25,7 @@ from ..support.checks import (check_choice, check_images, check_int,
                                    check_labels, check_number)
 from ..support.freezing import frozen
 from ..support.random_numbers import generator
-from ..method.data import as_tensors
+from ..support.splits import as_tensors
 from .evaluation import (accuracy_upper_bound, evaluate,
                                           num_passes)
 from ..support.eval_cache import clean_pass

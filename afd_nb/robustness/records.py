@@ -22,7 +22,7 @@ from ..method.training import Run, device_name, versions
 from .evaluation import (Evaluation, pack_answers,
                                           too_weak, unpack_answers)
 from .signs import diagnosis_rows
-from ..support.eval_cache import library_versions
+from ..support.backends import library_versions
 from ..support.files import (locked, read_checksummed, with_checksum,
                                   write_text)
 from ..support.processes import dist_info

@@ -21,7 +21,7 @@ from ..support.checks import (check_images, check_int, check_labels,
 from ..support.freezing import frozen
 from ..support.plotting import METHOD_STYLES
 from ..support.random_numbers import seeded
-from ..method.data import as_tensors
+from ..support.splits import as_tensors
 from .evaluation import check_evaluation
 from ..support.statistics import wilson
 from ..support.eval_cache import index_batches, predict

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PART', 'atomic_write', 'flush', 'write_bytes', 'write_text', 'write_json', 'read_text', 'checksum', 'with_checksum',
-           'read_checksummed', 'package_files', 'locked']
+           'read_checksummed', 'locked', 'package_files']
 
 # %% ../../nbs/appendix_a_support/01_files.ipynb #7f201186
 import errno, hashlib, importlib.util, json, os, tempfile
@@ -115,15 +115,6 @@ def read_checksummed(
                          + ("is missing" if said is None else "differs"))
     return value
 
-# %% ../../nbs/appendix_a_support/01_files.ipynb #b8dac401
-def package_files(
-    suffix:str, # '.safetensors', '.npz'
-)->dict: # name -> Path
-    "What lies in the package's folder of networks and images, by name."
-    folder = Path(importlib.util.find_spec('afd_nb').origin).parent
-    return {f.stem: f for f in sorted((folder/'pretrained').iterdir())
-            if f.suffix == suffix}
-
 # %% ../../nbs/appendix_a_support/01_files.ipynb #d4baf956
 @contextmanager
 def locked(
@@ -141,3 +132,12 @@ def locked(
                               "place") from e
     try: yield
     finally: lock.release()
+
+# %% ../../nbs/appendix_a_support/01_files.ipynb #b8dac401
+def package_files(
+    suffix:str, # '.safetensors', '.npz'
+)->dict: # name -> Path
+    "What lies in the package's folder of networks and images, by name."
+    folder = Path(importlib.util.find_spec('afd_nb').origin).parent
+    return {f.stem: f for f in sorted((folder/'pretrained').iterdir())
+            if f.suffix == suffix}

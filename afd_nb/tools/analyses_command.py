@@ -149,9 +149,9 @@ def do_over_training(a):
     from afd_nb.representations.features import for_each_model
     from afd_nb.robustness.attack_zoo import attacks_at
     def by_epoch(run, x, y):
-        return m.over_training({e: f.model for e, f in a.epochs(run).items()},
-            x, y, batch_size=a.batch_size,
-            attacks=attacks_at(a.kind, a.radii))
+        models = {e: f.model for e, f in a.epochs(run).items()}
+        return m.over_training(models, x, y, batch_size=a.batch_size,
+                               attacks=attacks_at(a.kind, a.radii))
     t = for_each_model(by_epoch, a.runs, *a.images('over_training'))
     end = t[(t.epoch == t.epoch.max()) & (t.eps > 0)]
     return t, m.plot_over_training(t), text(

@@ -17,21 +17,24 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..robustness.attack_zoo import attack, paper_attacks
-from ..method.pgd import attack_context, cross_entropy, pgd
+from ..method.pgd import pgd
+from ..support.attack_losses import cross_entropy
+from ..support.attack_setup import attack_context
 from ..support.files import write_json
 from ..support.freezing import frozen
 from ..support.processes import as_device
 from ..support.tables import results_folder
 from ..support.random_numbers import seeded
-from ..method.data import Data, TensorSplit, load_data
+from ..method.data import Data, load_data
+from ..support.splits import TensorSplit
 from ..method.discriminator import Discriminator
 from ..robustness.evaluation import evaluate
 from .growth import PEAK, measure_growth
 from ..support.eval_cache import clean_pass
 from ..support.autoattack import (PARTS, auto_attack, flags_kept,
                                        set_budget)
-from ..support.backends import (FOOLBOX, import_advertorch,
-                                     translated, with_own_starts)
+from ..support.library_attacks import (FOOLBOX, import_advertorch,
+                                            translated, with_own_starts)
 from ..method.networks import create_model
 from ..method.recipe import Recipe
 from ..method.training import (device_name, fit, load_run, processor,
@@ -463,7 +466,8 @@ MEMORY = PEAK + '''
 import sys
 import torch
 before = peak()
-from afd_nb.method.data import Data, TensorSplit, load_data
+from afd_nb.method.data import Data, load_data
+from afd_nb.support.splits import TensorSplit
 from afd_nb.method.recipe import Recipe
 from afd_nb.method.training import fit
 split = lambda n: TensorSplit(torch.rand(n, 1, 28, 28),

@@ -222,7 +222,8 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
 # %% ../../nbs/appendix_b_tools/01_command_line.ipynb #5982849e
 def held_out_images(t:Target, a, device): # images, labels
     "What a run held out, the first --n of it."
-    from afd_nb.method.data import load_data, take
+    from afd_nb.method.data import load_data
+    from afd_nb.support.splits import take
     r = t.run.recipe
     data = load_data(t.dataset, root=a.root, device=device,
                      n_valid=r.n_valid, seed=r.seed,

@@ -20,7 +20,8 @@ from ..support.checks import check_number
 from ..support.files import write_json
 from ..support.plotting import METHOD_STYLES, figure_style
 from ..support.processes import as_device
-from ..method.data import load_data, take
+from ..method.data import load_data
+from ..support.splits import take
 from ..robustness.evaluation import evaluate, plot_curves
 from .command_line import new_folder
 from .html_report import (html_box, html_details, html_figure,
@@ -272,9 +273,8 @@ def write_demo_report(runs:list, df, out:Path):
                     'digit stays in its place, its feature does.',
                     'Maps of features for natural training and AFD.'),
         '<h2>Accuracy in percent</h2>', table_html(df),
-        html_text(f'{seeds} seed{"s"*(seeds > 1)}, {int(df.n.iloc[0])} test '
-                  f'images, {shows}. A heading sorts by its column.',
-                  note=True),
+        html_text(f'Seeds: {seeds}; test images: {df.n.iloc[0]}; {shows}. A '
+                  'heading sorts by its column.', note=True),
         *demo_again(runs, seeds)])
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #826bde83

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ..method.recipe import Recipe, from_dict
-from ..results.experiments import parse_evaluation
+from ..robustness.attack_flags import parse_evaluation
 from ..robustness.signs import (CHECKS, compare_diagnoses,
                                      recorded_diagnosis, summary)
 from ..support.plotting import figure_style

@@ -59,7 +59,7 @@ def evaluate_command(a): # table, notes
     check_targets(a) # so far without torch
     import pandas as pd
     from tqdm.auto import tqdm
-    from afd_nb.results.experiments import attack_plan, unused_settings
+    from afd_nb.robustness.attack_flags import attack_plan, unused_settings
     from afd_nb.support.processes import dist_info
     from afd_nb.robustness.evaluation import (evaluate, num_passes, tidy,
                                               worst_cases)

@@ -1,0 +1,159 @@
+"The other systems of Table 1: what every method must hold, and what one has."
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from afd_nb.method.data import Data
+from afd_nb.support.splits import TensorSplit
+from afd_nb.method.networks import create_model
+from afd_nb.method.pgd import pgd
+from afd_nb.method.recipe import (HOMES, Recipe, from_json, get_method,
+                                  settings_class, to_json)
+from afd_nb.method.training import fit, load_run
+from afd_nb.support.random_numbers import generator
+from afd_nb.tools.commands import afd_train
+
+RIVALS = [k for k, v in HOMES.items() if v.startswith('rivals.')]
+SHORT = dict(network='small', eps=.1, steps=2, epochs=2, batch_size=32,
+             n_train=64, n_valid=40, valid_steps=1)
+BAD = { # a setting that is refused, and another
+    'ates': (dict(ramp=-1.), dict(bound_start=.5, bound_end=.1)),
+    'feature-scattering': (dict(smoothing=1.), dict(blur=0.)),
+    'yopo': (dict(outer=0), dict(inner=0)),
+    'mart': (dict(kl_weight=-1.), dict(kl_weight='5')),
+    'dial': (dict(adv_weight=-1.), dict(adv_loss='mse')),
+    'llr': (dict(gap_weight=-1.), dict(slope_weight=None)),
+    'elle': (dict(gap_weight=-1.), dict(gap_weight=math.nan))}
+PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr', 'elle'
+
+
+def made(name, classes=3, shape=(1, 8, 8), network='small', seed=0, **kw):
+    "A method on a small network, in train mode."
+    model = create_model(network, shape, classes, seed=seed).train()
+    return get_method(name)(model, Recipe(method=name, **dict(
+        eps=.1, steps=2) | kw), generator(seed))
+
+
+def some(n=6, classes=3, shape=(1, 8, 8), seed=0):
+    "Random images and labels."
+    x = torch.rand(n, *shape, generator=generator(seed))
+    return x, torch.arange(n) % classes
+
+
+def weights(model):
+    return torch.cat([v.flatten().double()
+                      for v in model.state_dict().values()])
+
+
+# ---- every one of them
+
+def test_the_floor_is_loaded_when_a_method_of_it_is_asked_for():
+    code = ('import sys; from afd_nb import Recipe, fit; '
+            'Recipe(method="at"); Recipe(method="afd"); '
+            'seen = lambda: [m for m in sys.modules if "rivals" in m]; '
+            'assert not seen(); Recipe(method="ates"); '
+            'assert "afd_nb.rivals.ates" in seen(); '
+            'assert len(seen()) == 2, seen()') # the floor and the page
+    done = subprocess.run([sys.executable, '-c', code], text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('name', RIVALS)
+def test_a_step_is_finite_and_puts_all_back(name):
+    m, (x, y) = made(name), some()
+    before = weights(m.model)
+    assert all(math.isfinite(v) for v in m.step(x, y).values())
+    assert not weights(m.model).equal(before)
+    assert all(v.training for v in m.model.modules())
+    assert all(p.requires_grad and p.grad is None
+               for p in m.model.parameters())
+    for bad, words in ((x*2 + .1, r'\[0, 1\]'), (x.long(), 'floating')):
+        with pytest.raises((ValueError, TypeError), match=words):
+            m.step(bad, y)
+    with pytest.raises(ValueError, match='labels must lie'): m.step(x, y + 3)
+    assert all(v.training for v in m.model.modules())
+    assert all(p.requires_grad and p.grad is None
+               for p in m.model.parameters())
+
+
+@pytest.mark.parametrize('name', RIVALS)
+@pytest.mark.parametrize('norm,eps', [('l2', .5), ('l1', 2.), ('linf', 0.)])
+def test_a_step_in_the_other_norms_and_without_room(name, norm, eps):
+    m, (x, y) = made(name, norm=norm, eps=eps), some()
+    assert all(math.isfinite(v) for v in m.step(x, y).values())
+
+
+@pytest.mark.parametrize('name', RIVALS)
+def test_bad_settings_are_refused(name, tmp_path, capsys):
+    for bad in BAD[name]:
+        key = [*bad][-1]
+        with pytest.raises((ValueError, TypeError), match=key):
+            Recipe(method=name, **bad)
+    with pytest.raises(ValueError, match=f'no setting of {name}'):
+        Recipe(method=name, nonsense=1)
+    with pytest.raises(SystemExit):
+        afd_train(['--method', name, '--nonsense', '1', '--out',
+                   str(tmp_path/'run')])
+    assert 'nonsense' in capsys.readouterr().err
+    for attack in ('mim', 'apgd-ce', 'fgsm'):
+        if name in PGD_ALONE:
+            with pytest.raises(ValueError, match=attack):
+                made(name, attack=attack)
+        else: made(name, attack=attack).step(*some())
+
+
+@pytest.mark.parametrize('name', RIVALS)
+def test_recipes_come_back_from_json(name):
+    r = Recipe(method=name, seed=3)
+    assert from_json(to_json(r)) == r and not r.modules
+    assert dataclasses.is_dataclass(settings_class(name))
+
+
+class Stop(Exception): pass
+
+
+@pytest.mark.parametrize('name', RIVALS)
+def test_stopped_and_resumed_gives_the_same_bits(name, tmp_path):
+    r = Recipe(method=name, **SHORT)
+    whole = fit(r, out=tmp_path/'whole', device='cpu')
+    left = [3] # of four batches
+
+    def stop(*_):
+        left[0] -= 1
+        if not left[0]: raise Stop
+    with pytest.raises(Stop): fit(r, out=tmp_path/'two', progress=stop,
+                                  device='cpu')
+    assert len(load_run(tmp_path/'two').history) == 1
+    two = fit(r, out=tmp_path/'two', resume=True, device='cpu')
+    assert weights(two.model).equal(weights(whole.model))
+    assert two.history.equals(whole.history)
+    for f in ('best', 'last'):
+        f = f'{f}.safetensors'
+        assert (tmp_path/'two'/f).read_bytes() == (
+            tmp_path/'whole'/f).read_bytes()
+
+
+@pytest.mark.parametrize('name', RIVALS)
+def test_a_command_trains_it_on_a_folder_of_images(name, tmp_path):
+    from PIL import Image
+    g = generator(0)
+    for part in ('train', 'test'):
+        for k in range(3):
+            (tmp_path/'own'/part/f'c{k}').mkdir(parents=True)
+            for i in range(6):
+                v = torch.randint(256, (8, 8, 3), generator=g)
+                Image.fromarray(v.byte().numpy()).save(
+                    tmp_path/'own'/part/f'c{k}'/f'{i}.png')
+    afd_train(['--dataset', 'folder', '--root', str(tmp_path/'own'),
+               '--method', name, '--out', str(tmp_path/'run'), '--device',
+               'cpu', *'--network small --eps .1 --steps 2 --epochs 1 '
+               '--batch_size 8 --n_valid 4 --valid_steps 1'.split()])
+    run = load_run(tmp_path/'run')
+    assert run.recipe.method == name and run.finished
+    assert run.model.n_classes == 3

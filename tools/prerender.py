@@ -1,0 +1,130 @@
+"""Mend the pages that nbdev made, before Quarto draws them.
+
+Quarto calls this (`pre-render` in _quarto.yml). nbdev shows the functions
+of one exported cell in reverse, makes a link of every word in backticks
+that is also a name, and unfolds all exported source.
+"""
+import ast
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LONG = 15 # lines of exported source that are not folded
+# words that name nothing else: these are links without brackets
+NAMES = {'auc', 'diagnose', 'evaluate', 'fgsm', 'fosc', 'holm', 'mcnemar',
+         'mim', 'newcombe', 'pgd', 'resnet18', 'tsne', 'wilson'}
+LINK = re.compile(r'\[`([a-z0-9]+)`\]\(https://[\w.-]+/afd_nb/[^)]*\)')
+SHOWN = re.compile(r'^show_doc\(([\w.]+)\)$', re.M)
+SOURCE = '#| code-fold: show\n#| code-summary: "Exported source"\n'
+
+
+def text(cell: dict) -> str:
+    "The source of a cell."
+    return ''.join(cell['source'])
+
+
+def patched(node) -> list:
+    "Classes that a function with `@patch` is a method of."
+    marks = {getattr(d, 'id', getattr(getattr(d, 'func', None), 'id', ''))
+             for d in node.decorator_list}
+    if 'patch' not in marks or not node.args.args: return []
+    of = node.args.args[0].annotation
+    if isinstance(of, ast.BinOp): of = ast.Tuple([of.left, of.right])
+    return [ast.unparse(v) for v in getattr(of, 'elts', [of])]
+
+
+def names(source: str) -> list:
+    "What a cell defines, in order; 'Class.method' for a patched method."
+    out = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef): out.append(node.name)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            out += [f'{c}.{node.name}' for c in patched(node)] or [node.name]
+    return out
+
+
+def places(page: dict) -> dict:
+    "Of each name that a page exports: number of its cell, and place in it."
+    return {name: (i, j) for i, c in enumerate(page['cells'])
+            if c['cell_type'] == 'code'
+            and re.search(r'^#\|\s*exports?\b', text(c), re.M)
+            for j, name in enumerate(names(text(c)))}
+
+
+def place(cell: dict, of: dict) -> tuple:
+    "Where a made cell belongs: (cell, place in it); None for other cells."
+    if cell['cell_type'] != 'code': return None
+    if shown := SHOWN.search(text(cell)): return of.get(shown[1])
+    if text(cell).startswith(SOURCE):
+        found = [of[k] for k in names(text(cell)) if k in of]
+        return (found[0][0], 10**6) if found else None # after its names
+    return None
+
+
+def in_order(cells: list, of: dict) -> list:
+    "Cells with every run of made ones in the order of the page's code."
+    out, run = [], []
+    for c in cells:
+        at = place(c, of)
+        if at: run.append((at, c)); continue
+        out += [c for _, c in sorted(run, key=lambda r: r[0])] + [c]
+        run = []
+    return out + [c for _, c in sorted(run, key=lambda r: r[0])]
+
+
+def plain(words: str) -> str:
+    "Markdown with links only where a name cannot be a mere word."
+    return LINK.sub(lambda m: m[0] if m[1] in NAMES else f'`{m[1]}`', words)
+
+
+def unlinked(cell: dict, keep: bool = False) -> None:
+    "Take wrong links out of a cell; `keep` what begins a list's line."
+    def mend(lines):
+        if isinstance(lines, str): lines = lines.splitlines(keepends=True)
+        ends = [keep and v.startswith('- [`') and v.find(')') for v in lines]
+        return [v[:i or 0] + plain(v[i or 0:]) for v, i in zip(lines, ends)]
+    if cell['cell_type'] == 'markdown': cell['source'] = mend(cell['source'])
+    for o in cell.get('outputs', []):
+        if 'text/markdown' in o.get('data', {}):
+            o['data']['text/markdown'] = mend(o['data']['text/markdown'])
+
+
+def folded(cell: dict) -> None:
+    "Fold long exported source."
+    source = text(cell)
+    if source.startswith(SOURCE) and source.count('\n') - 1 > LONG:
+        cell['source'] = source.replace('fold: show', 'fold: true', 1)
+
+
+def with_contents(cell: dict) -> None:
+    "Headings that an output makes are headings of the page."
+    made = [''.join(o['data']['text/markdown'])
+            for o in cell.get('outputs', [])
+            if 'text/markdown' in o.get('data', {})]
+    if any(re.search(r'^## ', v, re.M) for v in made) \
+            and 'output: asis' not in text(cell):
+        cell['source'] = '#| output: asis\n' + text(cell)
+
+
+def mended(made: dict, page: dict, keep: bool = False) -> dict:
+    "The page that nbdev made of a page, as Quarto should draw it."
+    made['cells'] = in_order(made['cells'], places(page))
+    for c in made['cells']:
+        unlinked(c, keep)
+        if c['cell_type'] == 'code':
+            folded(c)
+            with_contents(c)
+    return made
+
+
+if __name__ == '__main__':
+    for path in sorted((ROOT/'_proc').glob('**/*.ipynb')):
+        name = path.relative_to(ROOT/'_proc')
+        if name.parts[0].startswith(('.', '_')): continue
+        page = json.loads((ROOT/'nbs'/name).read_text(encoding='utf-8'))
+        made = path.read_text(encoding='utf-8')
+        new = json.dumps(mended(json.loads(made), page,
+                                name.name == '02_symbols.ipynb'), indent=1,
+                         ensure_ascii=False) + '\n'
+        if new != made: path.write_text(new, encoding='utf-8')
