@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from afd_nb.tools.analyses_command import afd_analyse
-from afd_nb.tools.commands import afd_evaluate
+from afd_nb.tools.run_commands import afd_evaluate
 from afd_nb.method.networks import NETWORKS
 from afd_nb.method.baselines import NT
 from afd_nb.method.losses import GAMES, Game

@@ -15,7 +15,7 @@ from afd_nb.robustness.evaluation import unpack_answers
 from afd_nb.robustness.records import read_record
 from afd_nb.support.tables import results_folder
 from afd_nb.tools.command_line import load_target
-from afd_nb.tools.commands import afd_evaluate
+from afd_nb.tools.run_commands import afd_evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [f'mnist-{m}' for m in ('afd', 'at', 'nt', 'rm', 'trades')]

@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from afd_nb.tools.commands import afd_evaluate, afd_report, afd_train
+from afd_nb.tools.commands import afd_train
+from afd_nb.tools.run_commands import afd_evaluate, afd_report
 from afd_nb.tools.demo import EPSILONS, demo_recipe, write_demo_report
 from browser import BINARY, Browser
 
@@ -220,7 +221,7 @@ def test_print_on_a4_cuts_nothing(browser, pages, name):
 
 HELP = '''
 import sys
-from afd_nb.tools.commands import afd_report
+from afd_nb.tools.run_commands import afd_report
 try: afd_report(['--help'])
 except SystemExit as e: assert e.code == 0
 assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules

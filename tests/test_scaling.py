@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from afd_nb.tools.commands import afd_evaluate
+from afd_nb.tools.run_commands import afd_evaluate
 from afd_nb.method.recipe import Recipe
 from afd_nb.method.training import fit, load_run
 
