@@ -289,8 +289,10 @@ def test_pages_made_of_outputs_have_contents():
         page = json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text(
             encoding='utf-8'))
         new = prerender.mended(json.loads(json.dumps(page)), page)
-        asis = [prerender.text(c).startswith('#| output: asis\n')
-                for c in new['cells']]
+        asis = [prerender.text(c).startswith('#| output: asis\n'
+                '#| echo: false\n') and '#| code-fold' not in
+                prerender.text(c) for c in new['cells']]
         assert sum(asis) == 1, name
+        assert not new['cells'][asis.index(True)]['metadata'], name
     assert 'pre-render: ../tools/prerender.py' in (
         ROOT/'_quarto.yml').read_text(encoding='utf-8')

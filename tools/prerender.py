@@ -98,13 +98,15 @@ def folded(cell: dict) -> None:
 
 
 def with_contents(cell: dict) -> None:
-    "Headings that an output makes are headings of the page."
+    "Headings that an output makes are the page's: no box of code and output."
     made = [''.join(o['data']['text/markdown'])
             for o in cell.get('outputs', [])
             if 'text/markdown' in o.get('data', {})]
     if any(re.search(r'^## ', v, re.M) for v in made) \
             and 'output: asis' not in text(cell):
-        cell['source'] = '#| output: asis\n' + text(cell)
+        cell.get('metadata', {}).pop('jupyter', None) # it would make a box
+        cell['source'] = ('#| output: asis\n#| echo: false\n' + re.sub(
+            r'^#\| *(code-fold|echo):.*\n', '', text(cell), flags=re.M))
 
 
 def mended(made: dict, page: dict, keep: bool = False) -> dict:

@@ -37,7 +37,7 @@ def figure_svg(
     "A figure as SVG, its words as outlines."
     import matplotlib.pyplot as plt
     f = io.StringIO()
-    with plt.rc_context({'svg.hashsalt': 'afd_nb'}): # ids by this, not chance
+    with plt.rc_context({'svg.hashsalt': 'afd_nb'}): # ids not by chance
         fig.savefig(f, format='svg', bbox_inches='tight', dpi=160,
             metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
     svg = f.getvalue()
@@ -76,7 +76,7 @@ def show_sharp():
     "Figures of this notebook are PNG at 160 dpi, small ones SVG too."
     import matplotlib.pyplot as plt
     if 'inline' not in plt.get_backend(): return
-    from matplotlib_inline import backend_inline # sets its own formats first
+    from matplotlib_inline import backend_inline # sets its own first
     shell = backend_inline.get_ipython()
     if shell is None: return
     of = shell.display_formatter.formatters
