@@ -326,7 +326,7 @@ def loop_state(
 
 # %% ../../nbs/1_method/08_training_loop.ipynb #097c9b12
 def load_loop_state(state:TrainState, s:dict, path='the state'):
-    "Put the state `s` back into `l`; only on the same kind of device."
+    "Put the saved `s` back into `state`; on the same kind of device only."
     here = state.generators['attack'].device.type
     if s['device'] != here:
         raise ValueError(f"the run was made on {s['device']} and goes on "
