@@ -414,7 +414,7 @@ def test_a_batch_stays_whole(cls, name):
 
 
 def test_a_batch_stays_whole_for_the_attacks_themselves():
-    m, g = net(BatchNorm), attacks.PerImage(0, X.device)
+    m, g = net(BatchNorm), norms.PerImage(0, X.device)
     want = attacks.pgd(m, X, Y, eps=.25, steps=4, generator=g)
     got = attack('pgd', steps=4).run(m, X, Y, eps=.25).x_adv
     assert got.equal(want) # no image rests: the others would change
@@ -644,10 +644,10 @@ def test_a_radius_an_image(f, norm):
     assert v[0].equal(X[0])
     one = f(net(), X, Y, eps=torch.full((len(X),), EPS[norm]/2),
             **kw | ({} if f in (more_attacks.mim, attacks.fgsm) else dict(
-                generator=attacks.PerImage(0))))
+                generator=norms.PerImage(0))))
     same = f(net(), X, Y, eps=EPS[norm]/2,
              **kw | ({} if f in (more_attacks.mim, attacks.fgsm) else dict(
-                 generator=attacks.PerImage(0))))
+                 generator=norms.PerImage(0))))
     assert torch.allclose(one, same, atol=1e-5)
 
 
