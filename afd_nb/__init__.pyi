@@ -6,8 +6,10 @@ from .method.pretrained import load_model, load_sample, model_names
 from .method.recipe import Recipe
 from .method.training import fit, load_run
 from .robustness.attack_zoo import attack, attack_names
-from .robustness.evaluation import evaluate, evaluate_all, worst_case
+from .robustness.evaluation import evaluate
+from .robustness.lowest_accuracy import worst_case
 from .robustness.masking import diagnose
+from .robustness.sweeps import evaluate_all
 from .robustness.transfer_attacks import transfer
 
 __version__: str

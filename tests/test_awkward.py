@@ -15,8 +15,9 @@ from torch import nn
 from afd_nb.support import files
 from afd_nb.method import more_attacks, pgd as attacks
 from afd_nb.support import model_checks, norms
-from afd_nb.robustness import adaptive, attack_zoo as zoo
+from afd_nb.robustness import adaptive
 from afd_nb.robustness.attack_zoo import attack
+from afd_nb.support.attack_object import TAKES_EPS_PER_IMAGE, TARGETED
 from afd_nb.support.model_checks import as_two_classes
 from afd_nb.support.checks import check_images
 from afd_nb.support.freezing import frozen
@@ -407,10 +408,10 @@ def test_a_batch_stays_whole(cls, name):
     e = [evaluate(m, X, Y, attack=a, epsilons=[EPS[a.norm]], batch_size=k)
          for k in (1, 5, 12, None)]
     assert all(v.robust.tolist() == e[0].robust.tolist() for v in e)
-    assert zoo.BATCH in e[0].notes and len(e[0].notes) == 1
+    assert model_checks.BATCH in e[0].notes and len(e[0].notes) == 1
     out = a.run(m, X, Y, eps=EPS[a.norm])
     assert e[0].robust[:, 0].tolist() == stands(m, out.x_adv, right)
-    assert zoo.BATCH in out.notes
+    assert model_checks.BATCH in out.notes
 
 
 def test_a_batch_stays_whole_for_the_attacks_themselves():
@@ -446,8 +447,8 @@ def test_transfer_keeps_the_batch_whole():
 def test_ordinary_models_do_not_depend_on_their_batch():
     for m in [f() for f in MODELS.values()] + [net(MonteCarlo)]:
         for n in (1, 2, 12):
-            flags = zoo.check_model(m, X[:n], Y[:n])
-            assert zoo.BATCH not in flags
+            flags = model_checks.check_model(m, X[:n], Y[:n])
+            assert model_checks.BATCH not in flags
 
 
 # ---- sentences
@@ -608,7 +609,7 @@ def test_a_loader_where_tensors_go():
 
 # ---- toward a class, radii of their own, averaged noise
 
-@pytest.mark.parametrize('name', zoo.TARGETED)
+@pytest.mark.parametrize('name', TARGETED)
 def test_a_target_is_what_counts(name):
     goal = [1, 2, 3, 0]
     a = attack(name, target=goal, **SHORT[name])
@@ -651,7 +652,7 @@ def test_a_radius_an_image(f, norm):
     assert torch.allclose(one, same, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', zoo.TAKES_EPS_PER_IMAGE)
+@pytest.mark.parametrize('name', TAKES_EPS_PER_IMAGE)
 def test_a_radius_an_image_by_name(name):
     own = torch.linspace(0, .25, len(X))
     a = attack(name, steps=4, seed=3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from afd_nb.robustness.attack_zoo import paper_attacks
+from afd_nb.robustness.sweeps import paper_attacks
 from afd_nb.tools.bench import machine_name
 from afd_nb.tools.growth import power
 

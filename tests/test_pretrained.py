@@ -11,7 +11,7 @@ import torch
 
 from afd_nb import create_model, evaluate, load_model, load_sample, model_names
 from afd_nb.method.networks import Classifier
-from afd_nb.robustness.evaluation import unpack_answers
+from afd_nb.support.curves import unpack_answers
 from afd_nb.robustness.records import read_record
 from afd_nb.support.tables import results_folder
 from afd_nb.tools.command_line import load_target

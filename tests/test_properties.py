@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from afd_nb.method import data, more_attacks, pgd as attacks
-from afd_nb.support import splits
-from afd_nb.robustness import attack_zoo as zoo, evaluation
+from afd_nb.robustness import (attack_zoo as zoo, lowest_accuracy as lowest,
+                               sweeps)
 from afd_nb.representations import (
     dimensionality as dimensions,
     discriminator_curves, feature_sensitivity as sensitivity,
@@ -34,6 +34,8 @@ from afd_nb.representations import (
     robust_error_bound as bound, theorem, tsne_maps as tsne)
 from afd_nb.results import robustness_over_training as over_training
 from afd_nb.method.baselines import sensitivity_loss, trades_loss
+from afd_nb.support import curves
+from afd_nb.support.backends import distances
 from afd_nb.support.carlini_wagner import STARTS
 from afd_nb.support.checks import check_choice, check_images, check_labels
 from afd_nb.support.random_numbers import generator
@@ -221,7 +223,7 @@ def ball_holds(x_adv, x, eps, norm, dtype=torch.float32):
     assert not x_adv.requires_grad and x_adv.isfinite().all()
     assert 0 <= x_adv.min() and x_adv.max() <= 1
     most = min(float(eps), float(x[0].numel()))
-    far = zoo.distances(x_adv.double() - x.double(), norm).max()
+    far = distances(x_adv.double() - x.double(), norm).max()
     room = loose[dtype]*x[0].numel()**(1/attacks.NORMS[norm].p)
     assert far <= most*(1 + loose[dtype]) + room, (far, eps)
 
@@ -453,13 +455,13 @@ def test_sweeps_and_worst_cases(c, epsilons):
     net, epsilons = c.net(), sorted({0., *epsilons})
     plan = [(k, epsilons) for k in ('fgsm', 'ddn', 'deepfool')]
     with untouched(net):
-        both = evaluation.evaluate_all(net, (c.x, c.y), plan)
-        t = evaluation.sweep(net, (c.x, c.y), plan)
+        both = sweeps.evaluate_all(net, (c.x, c.y), plan)
+        t = sweeps.sweep(net, (c.x, c.y), plan)
     assert len(t) == 3*len(epsilons) and t.accuracy.between(0, 1).all()
-    for w in evaluation.worst_cases(both):
+    for w in lowest.worst_cases(both):
         for e in both:
             if e.norm == w.norm: assert (w.robust <= e.robust).all()
-    refused(lambda: evaluation.worst_case([both[0], both[1]]), 'not about')
+    refused(lambda: lowest.worst_case([both[0], both[1]]), 'not about')
 
 
 @given(st.data(), st.integers(1, 10**6), st.floats(.5, .999))
@@ -483,7 +485,7 @@ def test_area_lies_between_the_extremes(points):
 
 @given(cases(), st.floats(0, 2), st.sampled_from(NORMS))
 def test_a_constant_classifier_reaches_no_upper_bound(c, eps, norm):
-    top = evaluation.accuracy_upper_bound(c.x, c.y, eps, norm)
+    top = curves.accuracy_upper_bound(c.x, c.y, eps, norm)
     most = c.y.bincount().max().item()/len(c.y)
     assert most - 1e-7 <= top <= 1 # the same answer always is robust
 
@@ -936,7 +938,7 @@ def test_random_signs(c, eps, seed):
 @given(st.sampled_from(['linf', 'l2', 'l1']), st.sampled_from([0, -1, NAN]))
 def test_radii_of_plans(norm, bad):
     full = dict(linf=.1, l2=.2, l1=.3)
-    for f in (zoo.attacks_at, angles.angle_attacks):
+    for f in (sweeps.attacks_at, angles.angle_attacks):
         f('mnist', radii=full)
         refused(lambda: f('mnist', radii=full | {norm: bad}), 'eps')
         refused(lambda: f('mnist', radii={
@@ -1066,8 +1068,8 @@ def test_what_is_no_recipe_is_refused(text):
 
 @given(st.integers(1, 9), st.integers(1, 12), st.booleans(), seeds)
 def test_batches_give_each_image_once(n, size, shuffled, seed):
-    split = splits.TensorSplit(torch.rand(n, 1, 2, 2), torch.arange(n))
-    f = lambda size=size: [*splits.batches(
+    split = data.TensorSplit(torch.rand(n, 1, 2, 2), torch.arange(n))
+    f = lambda size=size: [*data.batches(
         split, size, generator=generator(seed) if shuffled else None)]
     if shuffled and size > n: return refused(f, 'batch_size')
     seen = torch.cat([y for _, y in f()])
@@ -1075,12 +1077,12 @@ def test_batches_give_each_image_once(n, size, shuffled, seed):
                                                else n)
     for bad in (0, -1, 1.5, None, '2'):
         refused(lambda: f(bad), 'batch_size')
-    for bad in (0, n + 1, .5): refused(lambda: splits.take(split, bad), 'n=')
-    assert splits.take(split)[1].equal(split.y)
-    refused(lambda: splits.TensorSplit(split.x, split.y[:-1]), 'go together')
-    x = splits.augment_batch(split.x, generator(seed), pad=1)
+    for bad in (0, n + 1, .5): refused(lambda: data.take(split, bad), 'n=')
+    assert data.take(split)[1].equal(split.y)
+    refused(lambda: data.TensorSplit(split.x, split.y[:-1]), 'go together')
+    x = data.augment_batch(split.x, generator(seed), pad=1)
     assert x.shape == split.x.shape and 0 <= x.min() and x.max() <= 1
-    refused(lambda: splits.augment_batch(split.x, generator(0), pad=-1), 'pad')
+    refused(lambda: data.augment_batch(split.x, generator(0), pad=-1), 'pad')
 
 
 @given(st.sampled_from([
@@ -1144,7 +1146,7 @@ def test_an_image_folder_is_read_or_names_the_file(folder, draw, stream, size):
         d = data.load_data('folder', root=folder, n_valid=1, stream=stream,
                            image_size=size)
         xs = [x for split in (d.train, d.valid, d.test)
-              for x, y in splits.batches(split, 2)]
+              for x, y in data.batches(split, 2)]
     except ValueError as e: assert str(path) in str(e), e
     else:
         for x in xs:
@@ -1160,7 +1162,7 @@ X, Y, NET = torch.rand(5, 1, 4, 4), torch.arange(5) % 4, Net(16, 4).eval()
 H, R, C = torch.randn(8, 3), torch.arange(8) % 2 == 0, torch.arange(8) % 2
 SURE = NET(X).argmax(1)
 on = partial(evaluate, NET, X, SURE, attack='fgsm', epsilons=[.1])
-all_on = partial(evaluation.evaluate_all, NET, (X, SURE))
+all_on = partial(sweeps.evaluate_all, NET, (X, SURE))
 number = lambda v: lambda: attacks.fgsm(NET, X, Y, eps=v)
 REFUSED = {
  '00_core': [
@@ -1204,20 +1206,20 @@ REFUSED = {
     (lambda: statistics.auc([0, 1, 2], [1, 1]), 'area'),
     (lambda: statistics.auc([0, NAN], [1, 1]), 'area'),
     (lambda: statistics.auc([0, INF], [1, 1]), 'area'),
-    (lambda: evaluation.accuracy_upper_bound(X, Y, .1, 'l3'), 'norm'),
-    (lambda: evaluation.accuracy_upper_bound(X, Y, NAN), 'eps'),
-    (lambda: evaluation.accuracy_upper_bound(X, Y, -1), 'eps'),
-    (lambda: evaluation.accuracy_upper_bound(X*2, Y, .1), r'\[0, 1\]'),
-    (lambda: evaluation.accuracy_upper_bound(X, Y[:2], .1), 'labels'),
-    (lambda: evaluation.accuracy_upper_bound(X, Y.double(), .1), 'labels'),
-    (lambda: evaluation.accuracy_upper_bounds(X, Y, .1, 3), 'norm'),
-    (lambda: evaluation.worst_case([]), 'evaluations'),
+    (lambda: curves.accuracy_upper_bound(X, Y, .1, 'l3'), 'norm'),
+    (lambda: curves.accuracy_upper_bound(X, Y, NAN), 'eps'),
+    (lambda: curves.accuracy_upper_bound(X, Y, -1), 'eps'),
+    (lambda: curves.accuracy_upper_bound(X*2, Y, .1), r'\[0, 1\]'),
+    (lambda: curves.accuracy_upper_bound(X, Y[:2], .1), 'labels'),
+    (lambda: curves.accuracy_upper_bound(X, Y.double(), .1), 'labels'),
+    (lambda: curves.accuracy_upper_bounds(X, Y, .1, 3), 'norm'),
+    (lambda: lowest.worst_case([]), 'evaluations'),
     (lambda: all_on([('fgsm', [.1])], n=2.5), 'n='),
     (lambda: all_on([('fgsm', [.1])], n=-2), 'n='),
     (lambda: all_on([('fgsm', [.1])], n=0), 'n='),
     (lambda: all_on([('fgsm', [.1])], batch_size=1.5), 'batch_size'),
     (lambda: all_on([]), 'attacks'), (lambda: all_on(['fgsm']), 'attacks'),
-    (lambda: evaluation.evaluate_all(NET, X, [('fgsm', [.1])]), 'data'),
+    (lambda: sweeps.evaluate_all(NET, X, [('fgsm', [.1])]), 'data'),
     (lambda: on(batch_size=2.5), 'batch_size'),
     (lambda: on(batch_size='2'), 'batch_size'),
     (lambda: on(epsilons='a'), 'epsilons'),

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..robustness.attack_zoo import Attack, attack as get_attack
+from ..support.attack_object import Attack
+from ..robustness.attack_zoo import attack as get_attack
 from ..support.attack_setup import of_one_kind
 from ..support.model_checks import check_answer
 from ..support.checks import (check_images, check_int, check_labels,

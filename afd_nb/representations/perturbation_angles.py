@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..robustness.attack_zoo import radii_in
+from ..robustness.sweeps import radii_in
 from .features import (as_features, check_finite,
                                              features_at, model_style)
-from ..robustness.attack_zoo import attack as get_attack, paper_attacks
+from ..robustness.attack_zoo import attack as get_attack
+from ..robustness.sweeps import paper_attacks
 from ..support.checks import (check_images, check_int, check_labels,
                                    check_number)
 from ..method.losses import check_alike

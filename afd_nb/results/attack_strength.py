@@ -9,7 +9,8 @@ __all__ = ['STRENGTH', 'strength', 'check_runs', 'training_strength', 'plot_trai
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..robustness.evaluation import evaluate_all, tidy, worst_cases
+from ..robustness.sweeps import evaluate_all, tidy
+from ..robustness.lowest_accuracy import worst_cases
 
 # %% ../../nbs/5_results/12_figure_a6.ipynb #249f0840
 STRENGTH = ('eps', 'steps', 'step_size', 'attack', 'norm')

@@ -18,9 +18,10 @@ import pandas as pd
 
 from .experiments import (all_experiments,
                                         find_experiments, selection_table)
-from ..robustness.attack_zoo import paper_attacks
-from ..robustness.evaluation import unpack_answers
-from ..robustness.records import Records, read_record, read_results
+from ..robustness.sweeps import paper_attacks
+from ..support.curves import unpack_answers
+from ..robustness.records import read_record, read_results
+from ..robustness.lowest_accuracy import Records
 from ..support.statistics import auc
 from ..support.tables import results_folder
 

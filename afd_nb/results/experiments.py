@@ -247,7 +247,7 @@ def evaluations_for(
     size:str,     # of `SIZES`
 )->list: # of flags of afd_evaluate
     "What one training is asked."
-    from afd_nb.robustness.attack_zoo import attack_grid
+    from afd_nb.robustness.sweeps import attack_grid
     q = SMOKE_EVALUATIONS if size == 'smoke' else EVALUATIONS
     whole, searched = seed == 0, e in find_experiments('mnist-search')
     if e.where == FIG_A6: # all at the same eps

@@ -18,8 +18,8 @@ from scipy import stats
 
 from .claims import (Claim, FOLDERS, Side, read_claims,
                                    read_side)
-from ..robustness.records import Records
-from ..robustness.evaluation import too_weak
+from ..robustness.lowest_accuracy import Records
+from ..robustness.lowest_accuracy import too_weak
 from ..support.statistics import auc, wilson
 from ..support.statistics import holm
 from ..support.comparison import Difference, MARGIN, compare, judge

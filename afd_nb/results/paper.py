@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from ..support.statistics import wilson
-from ..robustness.evaluation import unpack_answers
+from ..support.curves import unpack_answers
 from ..robustness.records import read_results
 from ..support.tables import results_folder
 from ..support.comparison import Difference, compare, judge

@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ..representations.features import model_style
-from ..robustness.evaluation import evaluate_all, tidy, worst_cases
+from ..robustness.sweeps import evaluate_all, tidy
+from ..robustness.lowest_accuracy import worst_cases
 
 # %% ../../nbs/5_results/11_figure_a4.ipynb #860361fd
 def over_training(

@@ -23,10 +23,10 @@ def attack_plan(
     "What the flags ask for on one target."
     from afd_nb.robustness.attack_zoo import (AUTOATTACK_VERSIONS,
                                               OWN_ATTACKS, attack,
-                                              attack_grid,
                                               attack_names, attack_norms,
-                                              attack_settings,
-                                              paper_attacks, strong_attacks)
+                                              attack_settings)
+    from afd_nb.robustness.sweeps import (attack_grid, paper_attacks,
+                                          strong_attacks)
     from afd_nb.support.checks import check_choice
     asked = {k: v for k in SETTINGS
              if (v := getattr(a, k, None)) is not None}

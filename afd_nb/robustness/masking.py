@@ -26,8 +26,8 @@ from ..support.checks import (check_choice, check_images, check_int,
 from ..support.freezing import frozen
 from ..support.random_numbers import generator
 from ..support.splits import as_tensors
-from .evaluation import (accuracy_upper_bound, evaluate,
-                                          num_passes)
+from ..support.curves import accuracy_upper_bound
+from .evaluation import evaluate, num_passes
 from ..support.eval_cache import clean_pass
 from .gradient_checks import (connected, fosc,
                                                input_gradients)

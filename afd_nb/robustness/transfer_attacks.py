@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from .attack_zoo import eps_flags
+from ..support.attack_object import eps_flags
 from ..support.model_checks import BATCH, check_model
 from ..support.checks import (check_images, check_int, check_labels,
                                    check_number)
@@ -25,7 +25,7 @@ from ..support.splits import as_tensors
 from .evaluation import check_evaluation
 from ..support.statistics import wilson
 from ..support.eval_cache import index_batches, predict
-from .evaluation import pack_answers
+from ..support.curves import pack_answers
 
 # %% ../../nbs/2_robustness/09_transfer.ipynb #8868d56d
 def transfer(

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..method.pgd import pgd
-from ..robustness.attack_zoo import attack, paper_attacks
+from ..robustness.attack_zoo import attack
+from ..robustness.sweeps import paper_attacks
 from ..robustness.evaluation import evaluate
 from ..support.attack_setup import attack_context
 from ..support.autoattack import (PARTS, auto_attack, flags_kept,

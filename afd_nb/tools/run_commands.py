@@ -61,8 +61,9 @@ def evaluate_command(a): # table, notes
     from tqdm.auto import tqdm
     from afd_nb.robustness.attack_flags import attack_plan, unused_settings
     from afd_nb.support.processes import dist_info
-    from afd_nb.robustness.evaluation import (evaluate, num_passes, tidy,
-                                              worst_cases)
+    from afd_nb.robustness.evaluation import evaluate, num_passes
+    from afd_nb.robustness.sweeps import tidy
+    from afd_nb.robustness.lowest_accuracy import worst_cases
     from afd_nb.support.eval_cache import clean_pass
     from afd_nb.support.tables import format_settings
     jobs = [(*job, attack_plan(a, job[0]))
@@ -128,7 +129,8 @@ def where_recorded(a)->list: # of str
 
 def beside_record(a, t:Target, table): # a DataFrame like `table`
     "The yardstick of all that is on record about these images."
-    from afd_nb.robustness.records import read_results, yardstick
+    from afd_nb.robustness.records import read_results
+    from afd_nb.robustness.lowest_accuracy import yardstick
     r = t.run.recipe
     rows = yardstick(read_results(
         a.record, f'{r.dataset}/{r.method}/{t.name}.json', a.split))
