@@ -37,6 +37,11 @@ def lacks(o):
             r' *def \w+\((?!self\)).*\w.*\): *#', head):
         missing.append('a line a parameter') # it would be the last one's
     told = docments(o, full=True, returns=False)
+    for base in reversed(getattr(o, '__mro__', ())[1:]):
+        if is_dataclass(base): # says what its fields are, for its heirs too
+            told |= {k: v for k, v in docments(
+                base, full=True, returns=False).items()
+                if k in told and told[k]['docment'] is None}
     return missing + [
         k for k, v in told.items() if k != 'self' and v['docment'] is None
         and not re.search(rf'^ *(\*, )?\*\*{k}\b.*# ', source, re.M)]

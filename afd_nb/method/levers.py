@@ -23,7 +23,8 @@ from .data import load_data
 from ..support.splits import augment_batch, take
 from .losses import Game
 from ..support.attack_losses import cross_entropy
-from .recipe import Settings, register_method, setting
+from .recipe import (Recipe, Settings, register_method,
+                                  setting)
 from .training import Method, forward_pair, optimizer_step
 from ..support.checks import check_number
 from ..support.freezing import attribute_set, frozen
@@ -88,7 +89,7 @@ class Tricks(Method):
 
 # %% ../../nbs/1_method/12_levers.ipynb #57f7c128
 @patch
-def recipe_now(self:Tricks): # a `Recipe`
+def recipe_now(self:Tricks)->Recipe:
     "The recipe with the attack's steps at this point of the training."
     r, first = self.recipe, self.settings.steps_first
     if first is None: return r
@@ -205,8 +206,8 @@ def step_classifier(self:AFDTricks,
 
 # %% ../../nbs/1_method/12_levers.ipynb #e8222652
 def unlabelled_images(
-    recipe, # a `Recipe`, with its n_train
-    n:int,  # images beyond n_train
+    recipe:Recipe, # with its n_train
+    n:int,         # images beyond n_train
 )->Tensor: # images (n, c, h, w), neither trained on nor held out
     "Training images that the recipe leaves, without their labels."
     r = recipe
