@@ -65,11 +65,15 @@ def check_types(
 
 # %% ../../nbs/1_method/07_recipe.ipynb #de1def25
 REGISTRY = {}
-HOMES = {'nt': 'baselines:NT', 'at': 'baselines:AT', # below afd_nb.method
-         'trades': 'baselines:TRADES', 'afd': 'afd:AFD',
-         'rm': 'baselines:RepresentationMatching',
-         'afd-tricks': 'levers:AFDTricks', 'at-tricks': 'levers:ATTricks',
-         'trades-tricks': 'levers:TRADESTricks'}
+HOMES = { # below afd_nb, the module and the class
+    'nt': 'method.baselines:NT', 'at': 'method.baselines:AT',
+    'trades': 'method.baselines:TRADES', 'afd': 'method.afd:AFD',
+    'rm': 'method.baselines:RepresentationMatching',
+    'ates': 'rivals.ates:ATES',
+    'feature-scattering': 'rivals.feature_scattering:FeatureScattering',
+    'yopo': 'rivals.yopo:YOPO',
+    'mart': 'rivals.mart_and_dial:MART',
+    'dial': 'rivals.mart_and_dial:DIAL'}
 
 def register_method(
     name:str, # for `Recipe.method`; one that is known is replaced
@@ -93,7 +97,7 @@ def get_method(
     check_choice('method', name, known)
     if name not in REGISTRY:
         module, _, cls = HOMES[name].partition(':')
-        module = importlib.import_module(f'afd_nb.method.{module}')
+        module = importlib.import_module(f'afd_nb.{module}')
         REGISTRY[name] = getattr(module, cls)
     return REGISTRY[name]
 
