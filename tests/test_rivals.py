@@ -1,17 +1,15 @@
-"The other systems of Table 1: what every method must hold, and what one has."
+"The other systems of Table 1: what every method must hold."
 import dataclasses
+import json
 import math
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from torch import nn
 
-from afd_nb.method.data import Data
-from afd_nb.support.splits import TensorSplit
 from afd_nb.method.networks import create_model
-from afd_nb.method.pgd import pgd
 from afd_nb.method.recipe import (HOMES, Recipe, from_json, get_method,
                                   settings_class, to_json)
 from afd_nb.method.training import fit, load_run
@@ -29,7 +27,7 @@ BAD = { # a setting that is refused, and another
     'dial': (dict(adv_weight=-1.), dict(adv_loss='mse')),
     'llr': (dict(gap_weight=-1.), dict(slope_weight=None)),
     'elle': (dict(gap_weight=-1.), dict(gap_weight=math.nan))}
-PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr', 'elle'
+PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr'
 
 
 def made(name, classes=3, shape=(1, 8, 8), network='small', seed=0, **kw):
@@ -157,3 +155,38 @@ def test_a_command_trains_it_on_a_folder_of_images(name, tmp_path):
     run = load_run(tmp_path/'run')
     assert run.recipe.method == name and run.finished
     assert run.model.n_classes == 3
+
+
+# ---- all of them in one launch of two processes
+
+SCRIPT = '''
+import json, sys
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.training import fit
+names, short, root = (json.loads(v) for v in sys.argv[1:])
+for name in names:
+    fit(Recipe(method=name, **short), out=f'{root}/{name}', device='cpu')
+'''
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+    root = tmp_path_factory.mktemp('two')
+    (root/'script.py').write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu',
+         '--num_processes', '2', str(root/'script.py'),
+         *map(json.dumps, (RIVALS, SHORT, str(root)))], text=True,
+        capture_output=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root
+
+
+@pytest.mark.parametrize('name', RIVALS)
+def test_the_curve_is_that_of_one_process(two, name):
+    here = fit(Recipe(method=name, **SHORT), device='cpu').history
+    there = load_run(two/name)
+    assert there.record['processes'] == 2
+    losses = [c for c in here if c.startswith('loss')]
+    first = (here[losses] - there.history[losses]).abs().iloc[0]
+    assert (first < 1e-2*(1 + here[losses].iloc[0].abs())).all()

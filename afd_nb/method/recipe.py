@@ -73,7 +73,8 @@ HOMES = { # below afd_nb, the module and the class
     'feature-scattering': 'rivals.feature_scattering:FeatureScattering',
     'yopo': 'rivals.yopo:YOPO',
     'mart': 'rivals.mart_and_dial:MART',
-    'dial': 'rivals.mart_and_dial:DIAL'}
+    'dial': 'rivals.mart_and_dial:DIAL',
+    'llr': 'rivals.llr:LLR', 'elle': 'rivals.llr:ELLE'}
 
 def register_method(
     name:str, # for `Recipe.method`; one that is known is replaced
