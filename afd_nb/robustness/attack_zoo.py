@@ -16,10 +16,12 @@ from ..method.pgd import pgd
 from .adaptive import target_feature_attack, targeted
 from ..support.attack_object import Attack, TARGETED, sequential
 from ..support.autoattack import PARTS, aa_attack, aa_settings
-from ..support.backends import (FOOLBOX, Outcome, SETTING_NAMES,
-                                     advertorch_attack, foolbox_attack,
-                                     import_advertorch, targets_of,
-                                     to_our_settings)
+from ..support.backends import Outcome, targets_of
+from ..support.library_attacks import (FOOLBOX, SETTING_NAMES,
+                                            advertorch_attack,
+                                            foolbox_attack,
+                                            import_advertorch,
+                                            to_our_settings)
 from ..support.carlini_wagner import cw_attack
 from ..support.checks import check_choice, check_int, check_number
 from ..support.norms import NORMS, PerImage

@@ -26,7 +26,8 @@ from ..support.curves import (Evaluation, accuracy_upper_bounds,
 from ..support.eval_cache import (CleanPass, EvalCache,
                                        OWN_ATTACK_NAMES, clean_pass,
                                        new_progress, run_fixed_budget,
-                                       run_minimum_norm, attack_version)
+                                       run_minimum_norm)
+from ..support.backends import attack_version
 from ..support.freezing import frozen
 from ..support.norms import NORMS
 from ..support.processes import on_main

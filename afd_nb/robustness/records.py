@@ -21,7 +21,7 @@ from ..method.training import Run, device_name, versions
 from .signs import diagnosis_rows
 from ..support.curves import (Evaluation, pack_answers,
                                    unpack_answers)
-from ..support.eval_cache import library_versions
+from ..support.backends import library_versions
 from ..support.files import (locked, read_checksummed, with_checksum,
                                   write_text)
 from ..support.processes import dist_info

@@ -171,7 +171,7 @@ def clean_pass(
     y:Tensor,            # labels (n,)
     batch_size:int=None, # None: what fits, see `max_batch_size`
 )->CleanPass:
-    "Check the model, fingerprint it, and ask it once about every image."
+    "Check the model, hash it, and classify every image once."
     if batch_size is not None: check_int('batch_size', batch_size, 1)
     flags = check_model(model, x, y)
     whole = BATCH in flags
@@ -220,7 +220,7 @@ def map_distributed(f, todo): # yields (batch, f of the batch)
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #858d81ba
 def run_fixed_budget(model, x, y, attack, epsilons, size, envelope, state,
                      clean, progress, whole=False):
-    "A fixed-budget attack: eps by eps, part by part, who still stands."
+    "A fixed-budget attack, eps by eps and part by part, resumable."
     for j, eps in enumerate(epsilons):
         alive = state.right & (not envelope or (state.by[:, :j] < 0).all(1))
         for k, part in enumerate(attack.parts or (attack,)):

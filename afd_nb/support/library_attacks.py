@@ -124,7 +124,7 @@ def with_own_starts(cls):
 
 # %% ../../nbs/appendix_a_support/26_library_attacks.ipynb #d435922f
 def pgd_chunked(fb, steps=5, target=None)->Callable: # Attack.f
-    "Foolbox's PGD, `steps` at a time, on those that still stand."
+    "Foolbox's PGD, `steps` at a time, on the images not yet fooled."
     import foolbox
     def f(model, x, y, eps, seed):
         fm = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
@@ -142,7 +142,7 @@ def pgd_chunked(fb, steps=5, target=None)->Callable: # Attack.f
 
 # %% ../../nbs/appendix_a_support/26_library_attacks.ipynb #aa1c0841
 class ForwardCache(nn.Module):
-    "A network that answers the same images without a second pass."
+    "A network that gives the same images' logits without a second pass."
     def __init__(self,
         net, # images -> logits, frozen
     ):
@@ -157,7 +157,7 @@ class ForwardCache(nn.Module):
         return CachedBackward.apply(v, (self.v, self.z))
 
 class CachedBackward(torch.autograd.Function):
-    "The gradient of an answer that is there already."
+    "The gradient of logits that were computed before."
     @staticmethod
     def forward(ctx, v, known): # (what was asked, its answer)
         ctx.known = known
@@ -169,7 +169,7 @@ class CachedBackward(torch.autograd.Function):
 
 # %% ../../nbs/appendix_a_support/26_library_attacks.ipynb #0f0f9d73
 def deepfool_staged(fb, few=(3, 12))->Callable: # Attack.f
-    "Foolbox's DeepFool, on those that still stand after a few steps."
+    "Foolbox's DeepFool: few steps for all, more for those not fooled."
     import foolbox
     rungs = []
     for steps in (*[s for s in few if s < fb.steps], fb.steps):
