@@ -26,6 +26,7 @@ from torch import nn
 from afd_nb.method import data, more_attacks, pgd as attacks
 from afd_nb.robustness import (attack_zoo as zoo, lowest_accuracy as lowest,
                                sweeps)
+from afd_nb.support import splits
 from afd_nb.representations import (
     dimensionality as dimensions,
     discriminator_curves, feature_sensitivity as sensitivity,
@@ -1068,8 +1069,8 @@ def test_what_is_no_recipe_is_refused(text):
 
 @given(st.integers(1, 9), st.integers(1, 12), st.booleans(), seeds)
 def test_batches_give_each_image_once(n, size, shuffled, seed):
-    split = data.TensorSplit(torch.rand(n, 1, 2, 2), torch.arange(n))
-    f = lambda size=size: [*data.batches(
+    split = splits.TensorSplit(torch.rand(n, 1, 2, 2), torch.arange(n))
+    f = lambda size=size: [*splits.batches(
         split, size, generator=generator(seed) if shuffled else None)]
     if shuffled and size > n: return refused(f, 'batch_size')
     seen = torch.cat([y for _, y in f()])
@@ -1077,12 +1078,12 @@ def test_batches_give_each_image_once(n, size, shuffled, seed):
                                                else n)
     for bad in (0, -1, 1.5, None, '2'):
         refused(lambda: f(bad), 'batch_size')
-    for bad in (0, n + 1, .5): refused(lambda: data.take(split, bad), 'n=')
-    assert data.take(split)[1].equal(split.y)
-    refused(lambda: data.TensorSplit(split.x, split.y[:-1]), 'go together')
-    x = data.augment_batch(split.x, generator(seed), pad=1)
+    for bad in (0, n + 1, .5): refused(lambda: splits.take(split, bad), 'n=')
+    assert splits.take(split)[1].equal(split.y)
+    refused(lambda: splits.TensorSplit(split.x, split.y[:-1]), 'go together')
+    x = splits.augment_batch(split.x, generator(seed), pad=1)
     assert x.shape == split.x.shape and 0 <= x.min() and x.max() <= 1
-    refused(lambda: data.augment_batch(split.x, generator(0), pad=-1), 'pad')
+    refused(lambda: splits.augment_batch(split.x, generator(0), pad=-1), 'pad')
 
 
 @given(st.sampled_from([
@@ -1146,7 +1147,7 @@ def test_an_image_folder_is_read_or_names_the_file(folder, draw, stream, size):
         d = data.load_data('folder', root=folder, n_valid=1, stream=stream,
                            image_size=size)
         xs = [x for split in (d.train, d.valid, d.test)
-              for x, y in data.batches(split, 2)]
+              for x, y in splits.batches(split, 2)]
     except ValueError as e: assert str(path) in str(e), e
     else:
         for x in xs:

@@ -35,6 +35,9 @@ def first_layer(
 
 class Reached(Exception):
     "A forward pass got to the layer that was asked for."
+    def __init__(self,
+        output:Tensor, # what the layer gave
+    ): super().__init__(output)
 
 def output_at(
     model:nn.Module, # is not run beyond the layer

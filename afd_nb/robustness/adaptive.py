@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..method.more_attacks import apgd
 from ..method.pgd import pgd
-from ..support.attack_losses import margin_loss
 from ..support.attack_setup import check_attack, select_rows
+from ..support.attack_losses import margin_loss
 from ..support.model_checks import check_answer
 from ..support.norms import PerImage
 from ..support.checks import check_int, check_labels

@@ -57,6 +57,12 @@ def attack_norms(
     if name in FOOLBOX: return tuple(FOOLBOX[name][2])
     return ('linf',) if name == 'mim' else ('linf', 'l2', 'l1')
 
+# %% ../../nbs/2_robustness/02_attack_zoo.ipynb #40bbe71e
+def takes_norm(name)->bool: # a name, or a function
+    "Whether an attack works in several norms, and must be told which."
+    return (not isinstance(name, str) or name in OWN_ATTACKS
+            or name in LIBRARY_ATTACKS and len(attack_norms(name)) > 1)
+
 # %% ../../nbs/2_robustness/02_attack_zoo.ipynb #2660af2f
 def attack_settings(
     name:str, # of `attack_names()`, `OWN_ATTACKS` or `AUTOATTACK_VERSIONS`

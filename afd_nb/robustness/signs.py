@@ -72,9 +72,7 @@ CHECKS |= {
     'AutoAttack\'s white-box parts take this much more than PGD')}
 LEVEL = .05 # of a false alarm, for the whole report
 UNSURE = [k for k, c in CHECKS.items() if c.kind != 'exact']
-SIGNS = list(dict.fromkeys(c.sign for c in CHECKS.values()))
-assert {c.kind for c in CHECKS.values()} == {'paired', 'share', 'median',
-                                             'exact'}
+SIGNS = [*dict.fromkeys(c.sign for c in CHECKS.values())]
 
 # %% ../../nbs/2_robustness/06_masking_signs.ipynb #e7a11149
 def bounds(
@@ -91,17 +89,16 @@ def bounds(
     """
     v = np.sort(np.asarray(v, float))
     n, each = len(v), v.mean()
-    if kind == 'paired':
-        return float(each), *tango(int((v > 0).sum()), int((v < 0).sum()), n,
-                            1 - 2*level)
+    if kind == 'paired': return float(each), *tango(
+        int((v > 0).sum()), int((v < 0).sum()), n, 1 - 2*level)
     if kind == 'share':
         k = int(v.sum())
         low = beta.ppf(level, k, n - k + 1) if k else 0.
         high = beta.ppf(1 - level, k + 1, n - k) if k < n else 1.
         return float(each), float(low), float(high)
     k = int(binom.ppf(level, n, .5)) # as few lie below the median
-    low, high = (v[k - 1], v[n - k]) if k else (0., 1.)
-    return float(np.median(v)), float(low), float(high)
+    ends = (v[k - 1], v[n - k]) if k else (0., 1.)
+    return float(np.median(v)), *map(float, ends)
 
 # %% ../../nbs/2_robustness/06_masking_signs.ipynb #e114aeb0
 def row(
@@ -133,11 +130,10 @@ def row(
     verdict = ('not run' if values is None else 'suspicious'
                if low > c.threshold else 'ok')
     means = c.means if values is not None else ''
-    return dict(sign=c.sign, check=check, value=float(value),
-        low=float(low), high=float(high), n=len(known),
-        threshold=float(c.threshold), kind=c.kind, verdict=verdict,
-        why=f'{means} ({why})' if means and why else means or why,
-        by_image=asked)
+    why = f'{means} ({why})' if means and why else means or why
+    return dict(sign=c.sign, check=check, value=float(value), low=float(low),
+        high=float(high), n=len(known), threshold=float(c.threshold),
+        kind=c.kind, verdict=verdict, why=why, by_image=asked)
 
 # %% ../../nbs/2_robustness/06_masking_signs.ipynb #aba3c08e
 class Diagnosis(pd.DataFrame):
@@ -151,8 +147,7 @@ class Diagnosis(pd.DataFrame):
         lines = []
         for r in self.itertuples():
             v = '' if r.value != r.value else f'{r.value:.3g}'
-            if r.kind != 'exact' and v:
-                v += f' [{r.low:.2g}, {r.high:.2g}]'
+            if r.kind != 'exact' and v: v += f' [{r.low:.2g}, {r.high:.2g}]'
             lines.append(f'{r.verdict:<10}  {r.check:<27}  {v:<22} '
                          f'(> {r.threshold:g})')
             if r.verdict != 'ok':
@@ -168,7 +163,8 @@ def report(
     "The rows as a table, with what each image adds beside it."
     plain = [{k: v for k, v in r.items() if k != 'by_image'} for r in rows]
     out = Diagnosis(plain)
-    out.by_image = {r['check']: r['by_image'] for r in rows}
+    out.by_image = {r['check']: r['by_image'] for r in rows
+                    if 'by_image' in r}
     out.about = about
     return out
 
@@ -179,9 +175,8 @@ def by_sign(
     out = {}
     for sign, g in checks.groupby('sign', sort=False):
         odd = list(g.check[g.verdict == 'suspicious'])
-        verdict = ('suspicious' if odd else 'ok'
-                   if (g.verdict == 'ok').any() else 'not run')
-        out[sign] = dict(verdict=verdict, checks=', '.join(odd))
+        out[sign] = dict(verdict='suspicious' if odd else 'ok' if (
+            g.verdict == 'ok').any() else 'not run', checks=', '.join(odd))
     return pd.DataFrame(out).T.rename_axis('sign')
 
 def summary(
@@ -235,13 +230,9 @@ def recorded_diagnosis(
 )->Diagnosis: # an older one has no `by_image` and no `about`
     "The report that a record has; ValueError if it has none."
     if not rec.get('diagnosis'): raise ValueError("no report on record")
-    plain = [{k: v for k, v in r.items() if k != 'by_image'}
-             for r in rec['diagnosis']]
-    out = Diagnosis(plain)
-    out.by_image = {r['check']: unpack_amounts(r['by_image'])
-                    for r in rec['diagnosis'] if 'by_image' in r}
-    out.about = rec.get('diagnosed', {})
-    return out
+    known = [{k: unpack_amounts(v) if k == 'by_image' else v
+              for k, v in r.items()} for r in rec['diagnosis']]
+    return report(known, **rec.get('diagnosed', {}))
 
 # %% ../../nbs/2_robustness/06_masking_signs.ipynb #1207ab0f
 def square_and_add(
@@ -279,15 +270,14 @@ def compare_diagnoses(
     for k in a.index.intersection(b.index, sort=False):
         p, q = (tuple(d.loc[k, ['value', 'low', 'high']].astype(float))
                 for d in (a, b))
-        if np.isnan([p, q]).any():
-            out.append(dict(sign=a.sign[k], check=k, verdict='not run'))
-            continue
+        out.append(dict(sign=a.sign[k], check=k, verdict='not run'))
+        if np.isnan([p, q]).any(): continue
         r = correlation(a_by.get(k), b_by.get(k))
         diff, low, high = square_and_add(p, q, r or 0.)
-        out.append(dict(sign=a.sign[k], check=k, value=p[0], against=q[0],
+        out[-1] = dict(sign=a.sign[k], check=k, value=p[0], against=q[0],
             difference=diff, low=low, high=high, paired=r is not None,
             verdict='more' if low > 0 else 'less' if high < 0 else
-            'no difference shown'))
+            'no difference shown')
     return pd.DataFrame(out)
 
 def correlation(

@@ -9,7 +9,6 @@ __all__ = ['MIN_STEPS_TO_FUSE', 'check_attack', 'check_eps', 'NotFinite', 'check
 # %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #24476549
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from .checks import (check_choice, check_images, check_int,

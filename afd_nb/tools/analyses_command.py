@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .command_line import (check_targets, common_value,
                                        display_names, loaded_targets,
-                                       plain_errors, target_flags)
+                                       new_folder, plain_errors,
+                                       target_flags)
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #610f9a32
 DEFAULT_N = dict( # name: test images, if --n does not say
@@ -104,19 +105,17 @@ def do_tsne(a):
         kept.rename('neighbours kept').reset_index())
 
 def do_discriminator(a):
-    import pandas as pd
     from afd_nb.representations import discriminator_curves as m
-    x, y = a.images('discriminator')
-    tables = []
-    for k, model in a.models.items():
-        run, more = a.runs.get(k), {}
-        if run and 'da_clean' in run.history: more['history'] = run.history
-        if run and more and (run.path/'epochs').is_dir():
-            more['epochs'] = a.epochs(run)
-        t = m.discriminator_curves(model, x, y, eps=a.eps, **a.attack,
-                                   **more)
-        tables.append(t.assign(method=k)[['method', *t]])
-    t = pd.concat(tables, ignore_index=True)
+    from afd_nb.representations.features import for_each_model
+    def curves(name, x, y):
+        run, more = a.runs.get(name), {}
+        if run and 'da_clean' in run.history:
+            more['history'] = run.history
+            if (run.path/'epochs').is_dir(): more['epochs'] = a.epochs(run)
+        return m.discriminator_curves(a.models[name], x, y, eps=a.eps,
+                                      **a.attack, **more)
+    t = for_each_model(curves, dict(zip(a.models, a.models)),
+                       *a.images('discriminator'))
     end = t[t.epoch.isna() & (t.step == t.step.max())]
     return t, m.plot_discriminator_curves(t), text(
         end[['method', 'side', 'accuracy', 'low', 'high', 'n']])
@@ -146,17 +145,14 @@ def do_bound(a):
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #7e8e2c7f
 def do_over_training(a):
-    import pandas as pd
     from afd_nb.results import robustness_over_training as m
+    from afd_nb.representations.features import for_each_model
     from afd_nb.robustness.sweeps import attacks_at
-    x, y = a.images('over_training')
-    tables = []
-    for k, run in a.runs.items():
+    def by_epoch(run, x, y):
         models = {e: f.model for e, f in a.epochs(run).items()}
-        t = m.over_training(models, x, y, batch_size=a.batch_size,
-            attacks=attacks_at(a.kind, a.radii))
-        tables.append(t.assign(method=k)[['method', *t]])
-    t = pd.concat(tables, ignore_index=True)
+        return m.over_training(models, x, y, batch_size=a.batch_size,
+                               attacks=attacks_at(a.kind, a.radii))
+    t = for_each_model(by_epoch, a.runs, *a.images('over_training'))
     end = t[(t.epoch == t.epoch.max()) & (t.eps > 0)]
     return t, m.plot_over_training(t), text(
         end[['method', 'attack', 'norm', 'eps', 'accuracy']])
@@ -206,36 +202,34 @@ def afd_analyse(
         analyse_command(a)
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #3825e2b4
-def resolve_config(a): # Asked, names of analyses
+def resolve_config(a): # AnalysisConfig, names of analyses
     "Flags to models and images; every error comes here."
     from afd_nb.support.checks import check_choice, check_number
     what = [w.strip() for w in a.what.split(',') if w.strip()]
     if not what: raise ValueError("--what names nothing")
     for w in what: check_choice('--what', w, DEFAULT_N)
     if a.n is not None: check_number('--n', a.n, 10)
-    check_number('--batch_size', a.batch_size, 1)
-    check_number('--every', a.every, 1)
+    for k in 'batch_size', 'every': check_number(f'--{k}', getattr(a, k), 1)
     a.store = a.record = None
     check_targets(a) # so far without torch
     import torch
     from afd_nb.support.freezing import frozen
     from afd_nb.support.norms import NORMS
     jobs = loaded_targets(a)
-    targets = [t for t, *_ in jobs]
-    names = display_names(targets)
-    eps = a.eps if a.eps is not None else common_value(
-        [t.eps for t in targets], 'eps', '--eps')
-    norm = a.norm or (common_value([t.norm for t in targets], 'norms',
-                                   '--norm')
+    targets, (_, x, y, _) = [t for t, *_ in jobs], jobs[0]
+    runs = dict(zip(display_names(targets), (t.run for t in targets)))
+    alike = lambda field, what, flag: common_value(
+        [getattr(t, field) for t in targets], what, flag)
+    eps = alike('eps', 'eps', '--eps') if a.eps is None else a.eps
+    norm = a.norm or (alike('norm', 'norms', '--norm')
                       if any(t.norm for t in targets) else 'linf')
     asked = AnalysisConfig(
-        {}, {k: t.run for k, t in zip(names, targets) if t.run},
-        *jobs[0][1:3],
-        common_value([t.dataset for t in targets], 'data sets', ''),
+        {}, {k: run for k, run in runs.items() if run}, x, y,
+        alike('dataset', 'data sets', ''),
         check_number('--eps', eps, 0, above=True),
         check_choice('--norm', norm, NORMS), a.seed, a.batch_size, a.n,
         a.every, a.layer, a.pool, targets[0].order, a.axis)
-    for k, t in zip(names, targets):
+    for k, t in zip(runs, targets):
         asked.models[k] = f = asked.lens(t.model)
         with frozen(f), torch.no_grad(): f(asked.x[:2])
     check_special(asked, what)
@@ -274,7 +268,7 @@ def weights_of(model)->str: # eight hexadecimal digits
     return h.hexdigest()[:8]
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #e56663a5
-def open_out(out, rows, resume)->list: # names that are done
+def open_out(out, rows, resume)->dict: # what is done, by name
     "The folder; refuses what holds something else."
     import pandas as pd
     out, file = Path(out), Path(out)/'about.csv'
@@ -289,12 +283,9 @@ def open_out(out, rows, resume)->list: # names that are done
                    if k in before and before[k] != str(v)]
             if odd: raise ValueError(f"{file}: {row['what']} was made with "
                                      "other settings: " + '; '.join(odd))
-        return list(old)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is not empty; choose another folder, "
-                              "or go on with --resume")
-    out.mkdir(parents=True, exist_ok=True)
-    return []
+        return old
+    new_folder(out)
+    return {}
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #b4137557
 def analyse_command(a):
@@ -308,10 +299,11 @@ def analyse_command(a):
     from afd_nb.support.plotting import figure_style
     rows = [about(asked, w, a) for w in what]
     done = open_out(a.out, rows, a.resume)
-    file = Path(a.out)/'about.csv'
-    if not a.resume: # says from the start whose folder it is
-        write_text(file, pd.DataFrame(columns=list(rows[0])).to_csv(
-            index=False))
+    def save_about(): # from the start: it says whose folder this is
+        t = pd.DataFrame([*done.values()], columns=None if done else
+                         list(rows[0]))
+        write_text(Path(a.out)/'about.csv', t.to_csv(index=False))
+    if not a.resume: save_about()
     with tqdm(rows, unit='analysis', disable=not sys.stderr.isatty()) as bar:
         for row in bar:
             w = row['what']
@@ -321,14 +313,11 @@ def analyse_command(a):
                 table, fig, said = ANALYSES[w](asked)
                 save_analysis(fig, table, a.out, w)
             plt.close(fig)
-            kept = pd.read_csv(file, dtype=str, keep_default_na=False)
-            write_text(file, pd.concat([kept, pd.DataFrame([row])]).to_csv(
-                index=False))
+            done[w] = row
+            save_about()
+            layer = f"; h: {row['layer']}"*(row['layer'] != 'features(x)')
             bar.write(f"\n{w}: {row['n']} images of {row['dataset']}, "
-                      f"{row['norm']} eps {row['eps']:g}"
-                      + f"; h: {row['layer']}"*(row['layer']
-                                                != 'features(x)')
-                      + f'\n\n{said}\n',
+                      f"{row['norm']} eps {row['eps']:g}{layer}\n\n{said}\n",
                       file=sys.stdout)
     if 'sensitivity' in what:
         from afd_nb.representations.feature_sensitivity import (

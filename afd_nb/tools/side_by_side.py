@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['EXECUTION_FIELDS', 'EVAL_KEYS', 'read_run', 'kinds', 'method_label', 'labels', 'asked_rows', 'all_rows',
            'of_training', 'one_row', 'settings_text', 'headline', 'lowest_right', 'autoattack_gap',
-           'autoattack_gap_text', 'summary_sentences', 'weak_attacks', 'seed_sentences', 'paper_sentences',
-           'evaluation_commands', 'rows_of_command', 'reproduction_commands']
+           'autoattack_gap_text', 'summary_sentences', 'weak_attacks', 'seed_sentences', 'finding', 'paper_sentences']
 
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #c3b4144b
-import dataclasses, json, shlex
+import json
 from pathlib import Path
 from statistics import mode
 
@@ -19,8 +18,7 @@ import pandas as pd
 from ..support.tables import format_settings
 from ..support.plotting import METHOD_STYLES
 from ..support.statistics import wilson
-from ..robustness.attack_flags import parse_evaluation
-from ..method.recipe import DEFAULTS, Recipe, flat_fields, from_dict
+from ..method.recipe import DEFAULTS, flat_fields, from_dict
 from ..support.curves import unpack_answers
 from ..robustness.records import make_record, read_record
 from ..robustness.lowest_accuracy import yardstick
@@ -242,6 +240,25 @@ def seed_sentences(records:list)->list: # of sentences
             'training, so nothing is known of another seed.'
             if one else '')]
 
+# %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #7bda2a3b
+def finding(
+    df:pd.DataFrame, # method, seed, eps, accuracy, low, high
+    eps:float,       # of training
+)->str:
+    "What the numbers say about AFD, in one or two sentences."
+    rows = lambda m, e: df[(df.method == m) & (df.eps == e)]
+    at = lambda m, e: rows(m, e).accuracy.mean()
+    nt, afd, best = (at(m, eps) for m in ('nt', 'afd', 'at'))
+    a, b = (rows(m, eps) for m in ('afd', 'at')) # all their intervals
+    word = ('more than' if a.low.min() > b.high.max() else
+            'less than' if a.high.max() < b.low.min() else
+            'not to be told apart from what')
+    return (f"Under PGD at Linf eps {eps:g} AFD keeps {100*afd:.0f} % of "
+            f"the test digits, natural training {100*nt:.0f} %. That is "
+            f"{word} adversarial training keeps ({100*best:.0f} %), at a "
+            f"clean accuracy of {100*at('afd', 0):.0f} % against "
+            f"{100*at('at', 0):.0f} %.")
+
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #131bc2d7
 def paper_sentences(records:list)->list: # of sentences
     "How each recipe falls short of the paper's."
@@ -257,75 +274,3 @@ def paper_sentences(records:list)->list: # of sentences
         text.setdefault(what, []).append(name)
     return [f"{'All runs' if len(v) == len(records) else ', '.join(v)}: {k}"
             for k, v in text.items()]
-
-# %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #ac348a62
-def evaluation_commands(rec:dict)->tuple: # afd_evaluate's flags, rows left
-    "What to ask afd_evaluate for the rows of a record."
-    r, rows = from_dict(rec['recipe']), asked_rows([rec])
-    rows = rows[rows.attack != 'worst case']
-    found, given = [], set()
-    known = {*zip(*(rows[k] for k in (
-        'attack', 'norm', 'settings', 'eps', 'n', 'split')))}
-    for (n, split), part in rows.groupby(['n', 'split'], sort=False):
-        where = ['--n', str(n), *(['--split', split] if split != 'test'
-                                  else [])]
-        for flags in candidates(part, r):
-            q = [*flags, *where]
-            try: new = rows_of_command(q, r, n)
-            except ValueError: continue
-            if new <= known and not new <= given:
-                found.append(q)
-                given |= new
-    return found, len(known - given)
-
-def rows_of_command(
-    q,        # flags after --attacks
-    r:Recipe, # of the run
-    n:int,    # test images
-)->set:
-    "What a question gives: attack, norm, settings, eps, n, split."
-    return {(a.name, a.norm, json.dumps(dict(a.settings, seed=a.seed),
-                                        sort_keys=True), float(e), m, split)
-            for a, epsilons, m, split in parse_evaluation(q, r, n)
-            for e in epsilons}
-
-# %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #5676fa7d
-def candidates(part, r:Recipe)->list: # of flags
-    "The lists of the paper, then each attack by its own flags."
-    found = [['table-a2'], ['table-a2-scaled'], ['table-a3']]
-    for (name, norm, settings), g in part.groupby(
-            ['attack', 'norm', 'settings'], sort=False):
-        s = json.loads(settings)
-        flags = [name]
-        if norm != r.norm: flags += ['--norm', norm]
-        if {*g.eps} != {0., r.eps}:
-            flags += ['--eps', *(f'{e:g}' for e in g.eps)]
-        flags += [v for k in ('steps', 'restarts') if k in s
-                  for v in (f'--{k}', str(s[k]))]
-        found += [flags, flags[:len(flags) - 2*('steps' in s)]]
-    return found
-
-# %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #d3ff8bc1
-def reproduction_commands(
-    records:list, # as `read_run` gives them
-    sources:list, # where each is from
-    kept='runs/records', # where records go
-)->tuple: # lines for a shell, folder of each run
-    "Training and attacks as commands, each question asked once."
-    lines, ask, homes = [], {}, []
-    for rec, source in zip(records, sources):
-        r, p = rec['recipe'], Path(source)
-        folder = p.is_dir()
-        home = (source if folder else
-                f"runs/{r['dataset']}/{r['method']}/{p.stem}")
-        homes.append(shlex.quote(home))
-        lines.append(shlex.join([
-            'afd_train', '--recipe', str(p/'recipe.json' if folder else p),
-            '--out', home + '-again'*folder]))
-        found, left = evaluation_commands(rec)
-        for q in found: ask.setdefault(' '.join(q), []).append(homes[-1])
-        if left: lines.append(f'# {home}: {left} numbers were asked for in '
-                              'a way that these flags do not say')
-    return '\n'.join(lines + [
-        f"afd_evaluate {' '.join(v)} --record {shlex.quote(str(kept))} "
-        f"--attacks {q}" for q, v in ask.items()]), homes
