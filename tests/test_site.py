@@ -296,3 +296,35 @@ def test_pages_made_of_outputs_have_contents():
         assert not new['cells'][asis.index(True)]['metadata'], name
     assert 'pre-render: ../tools/prerender.py' in (
         ROOT/'_quarto.yml').read_text(encoding='utf-8')
+
+
+LONG = { # pages that are still longer than the house allows
+    '1_method/02_networks', '1_method/07_recipe', '1_method/08_training_loop',
+    '2_robustness/07_gradient_masking', '2_robustness/10_records',
+    '5_results/01_experiments', '5_results/03_claims',
+    '5_results/04_judged_claims', '5_results/07_mnist_attacks',
+    'appendix_b_tools/04_demo', 'appendix_b_tools/07_analyses_command',
+    'appendix_b_tools/08_experiments_command'}
+
+
+def size(cells):
+    "Exported lines and words of prose."
+    lines = words = 0
+    for c in cells:
+        if c.cell_type == 'markdown':
+            prose = re.sub(r'```.*?```', '', c.source, flags=re.S)
+            words += len(re.findall(r"[A-Za-z][\w'-]*", prose))
+        elif re.search(r'^#\|\s*export', c.source, re.M):
+            lines += sum(bool(l.strip()) and not l.startswith('#|')
+                         for l in c.source.splitlines())
+    return lines, words
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_page_is_short_enough_to_read(name):
+    "At most 250 exported lines and 900 words, lists of everything apart."
+    page = str(name).removesuffix('.ipynb')
+    if page.startswith('reference/'): return
+    lines, words = size(PAGES[name].cells)
+    if page in LONG: assert lines > 250 or words > 900, 'off the list'
+    else: assert lines <= 250 and words <= 900

@@ -108,7 +108,8 @@ def _torchvision(name, root, download):
             "root=… or the environment variable AFD_DATA")
     (train, classes), ((x, y), _) = read(True), read(False)
     order = shuffled(len(y))
-    return Raw(train, (x[order], y[order]), list(classes))
+    classes = [k.split(' - ')[0] for k in classes] # MNIST's '0 - zero'
+    return Raw(train, (x[order], y[order]), classes)
 
 # %% ../../nbs/1_method/01_data.ipynb #5e1c07e4
 def _folder(root):
