@@ -133,8 +133,9 @@ class Child:
 
 def shell(command, argv):
     "One of the package's commands."
-    from afd_nb.tools import commands, experiments_command
-    f = (vars(commands) | vars(experiments_command))[command]
+    from afd_nb.tools import commands, experiments_command, run_commands
+    f = (vars(commands) | vars(run_commands)
+         | vars(experiments_command))[command]
     f(argv)
 
 
