@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..method.afd import AFD
+from ..method.afd import AFD, AFDSettings
 from ..method.baselines import OneLoss
-from ..method.discriminator import INITS
-from ..method.losses import GAMES, check_alike, kl
+from ..method.losses import check_alike, kl
 from ..method.recipe import Settings, register_method, setting
 from ..method.training import forward_pair, optimizer_step
 from ..support.checks import check_labels, check_number
@@ -73,22 +72,11 @@ class MART(OneLoss):
 ADV_LOSSES = 'ce', 'kl' # DIAL-CE, DIAL-KL
 
 @dataclass(frozen=True)
-class DIALSettings(Settings):
-    "What DIAL needs beside a recipe: lambda, and AFD's settings."
+class DIALSettings(AFDSettings):
+    "What DIAL needs beside a recipe: AFD's settings, and lambda."
     adv_weight:float = setting(6., least=0) # lambda; 0: AFD
     adv_loss:str = setting('ce', among=ADV_LOSSES) # of x'
-    game:str = setting('softplus', among=GAMES) # softplus, hinge, wgan
-    depth:int = setting(3, least=0)  # hidden layers of Da
-    da_init:str = setting('xavier', among=INITS) # Da's last layers
-    projection:bool = False          # DIAL's Da sees no label
-    spectral_norm:bool = True        # on every layer of Da
-    gp_weight:float = setting(0., least=0) # of the gradient penalty
-    da_steps:int = setting(1, least=1) # of Da a step of E
-    joint_batch:bool = True # clean and perturbed share BatchNorm's batch
-    lr_embedding:float = setting(.1, least=0)     # step (3), of E
-    lr_discriminator:float = setting(.1, least=0) # step (2), of Da
-    wd_embedding:float = setting(None, least=0)   # the recipe's
-    wd_discriminator:float = setting(None, least=0) # the recipe's
+    projection:bool = False # DIAL's Da sees no label
 
 @register_method('dial')
 class DIAL(AFD):
