@@ -80,7 +80,7 @@ def test_an_arrow_that_goes_up_is_seen():
         '#| export\ndef f():\n    from afd_nb.robustness.evaluation '
         'import evaluate')
     shown = nbformat.v4.new_code_cell(up.source.removeprefix('#| export\n'))
-    for page in ('1_method/09_afd_algorithm_1.ipynb', '2_robustness/02_zoo.ipynb'):
+    for page in ('1_method/12_afd_algorithm_1.ipynb', '2_robustness/02_zoo.ipynb'):
         for cell in (up, shown):
             assert upward(page, [cell]) == {'afd_nb.robustness.evaluation'}
     assert upward('appendix_a_support/09_norms.ipynb', [up])
