@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from .experiments import (all_experiments,
-                                        find_experiments, selection_table)
+                                        find_experiments)
+from .choice import selection_table
 from ..robustness.sweeps import paper_attacks
 from ..support.curves import unpack_answers
 from ..robustness.records import read_record, read_results

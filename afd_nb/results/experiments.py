@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
-           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'SEARCHED', 'SIX', 'GROUPS',
-           'EVALUATIONS', 'SMOKE_EVALUATIONS', 'YARDSTICK', 'Experiment', 'all_experiments', 'find_experiments',
-           'recipe_argv', 'is_selection_only', 'evaluations_for', 'selection_table']
+           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'RIVALS', 'HOLD',
+           'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX', 'GROUPS', 'EVALUATIONS',
+           'SMOKE_EVALUATIONS', 'YARDSTICK', 'Experiment', 'all_experiments', 'find_experiments', 'recipe_argv',
+           'is_selection_only', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ..method.recipe import Recipe, flat_fields, from_dict
+from ..method.recipe import HOMES, Recipe, flat_fields, from_dict
 
 # %% ../../nbs/5_results/01_experiments.ipynb #36cc5e19
 SIZES = {'paper': {},
@@ -89,6 +90,28 @@ SELECTED = { # of the six of each method, by held-out images: see In short
     'at': 'steps20', 'trades': 'joint-steps20', 'rm': '', # as it is
     'afd': 'lr0.5-0.1'}
 JOINT = dict(beta=3., joint_batch=True)
+OTHERS = 'Table 1, the other systems'
+RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))
+HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
+CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
+SHARED = {'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
+          'rising20': dict(steps=20, steps_first=1),
+          'ema': dict(ema_decay=.995)} # what every method can take
+ALL_SHARED = dict(sam_rho=.05, steps=20, steps_first=1, ema_decay=.995)
+ALL_OF_AFD = dict(da_target=.9, through=1., da_steps=2)
+LEVERS = { # method: its chosen setting, what is changed, a lever each
+    'afd-tricks': (CHOSEN_RATES, SHARED | {
+        'target0.9': dict(da_target=.9),
+        'free': dict(spectral_norm=False),
+        **{f'r{w}': dict(spectral_norm=False, r1_weight=w)
+           for w in (.1, 1., 10.)},
+        **{f'through{w}': dict(through=w) for w in (.3, 1., 3.)},
+        **{f'da-steps{k}': dict(da_steps=k) for k in (2, 3, 5)},
+        'unlabelled': dict(unlabelled=10000),
+        'all': ALL_SHARED | ALL_OF_AFD | dict(unlabelled=10000),
+        'all-labelled': ALL_SHARED | ALL_OF_AFD}),
+    'at-tricks': (dict(steps=20), SHARED | {'all': ALL_SHARED}),
+    'trades-tricks': (JOINT | dict(steps=20), SHARED | {'all': ALL_SHARED})}
 SEARCHED = { # what the search has that no other group has
     'at': {'lr0.2': dict(lr=.2), 'lr0.5': dict(lr=.5),
            'steps20': dict(steps=20), 'lr0.2-steps20': dict(lr=.2, steps=20),
@@ -133,6 +156,11 @@ def all_experiments()->dict: # name -> Experiment
                             JOINT))
     found += [Experiment('mnist', m, v, SEARCH, settings)
               for m, more in SEARCHED.items() for v, settings in more.items()]
+    found += [Experiment(d, m, '', OTHERS)
+              for d in ('mnist', 'fashion-mnist') for m in RIVALS]
+    found += [Experiment('mnist', m, v, HOLD, base | lever)
+              for m, (base, levers) in LEVERS.items()
+              for v, lever in levers.items()]
     return {e.name: e for e in found}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #9927b6c5
@@ -142,7 +170,10 @@ GROUPS = {'mnist-discriminators': ('mnist', 'Table A6'),
           'mnist-rates': ('mnist', LR_GRID),
           'mnist-matching': ('mnist', BETA_GRID),
           'cifar10-rates': ('cifar10', LR_GRID),
-          'mnist-search': ('mnist', SEARCH)}
+          'mnist-search': ('mnist', SEARCH),
+          'mnist-rivals': ('mnist', OTHERS),
+          'fashion-mnist-rivals': ('fashion-mnist', OTHERS),
+          'mnist-levers': ('mnist', HOLD)}
 GROUPS |= {d: (d, 'Table 1') for d in DATASETS}
 
 def find_experiments(
@@ -238,7 +269,7 @@ YARDSTICK = {grid: [('autoattack', '--norm', norm, '--eps', *eps)
 # %% ../../nbs/5_results/01_experiments.ipynb #71ca6b2c
 def is_selection_only(e)->bool: # e: an Experiment
     "A setting that was not chosen: no test image has seen it."
-    return (e.where in (LR_GRID, BETA_GRID, SEARCH)
+    return (e.where in (LR_GRID, BETA_GRID, SEARCH, HOLD)
             and (e.dataset, SELECTED.get(e.method)) != ('mnist', e.variant))
 
 def evaluations_for(
@@ -253,43 +284,9 @@ def evaluations_for(
     if e.where == FIG_A6: # all at the same eps
         return q['choice']*(searched and whole) + q['strength']
     asked = q['choice']*(whole and (searched or e.method == 'afd'
-                                    or e.where == BETA_GRID))
+                                    or e.where in (BETA_GRID, OTHERS, HOLD)))
     if is_selection_only(e): return asked
+    if e.where == OTHERS: return asked + q['every']
     lowest = [] if size == 'smoke' else YARDSTICK[attack_grid(e.dataset)]
     return (asked + q['every'] + (lowest + q['first'])*whole
             + q['named']*(whole and not e.variant))
-
-# %% ../../nbs/5_results/01_experiments.ipynb #c899c99d
-def selection_table(
-    records='runs/records', # folder of records
-    dataset:str='mnist', # whose trainings
-    size:str='short',    # of `SIZES`
-    method:str='afd',    # of which all settings are candidates
-): # a DataFrame with a row per setting that was attacked on them
-    """The settings of a method by AutoAttack on held-out images (Sec. 3.2).
-
-    Accuracies are in [0, 1]; ValueError if no setting has one.
-    """
-    import pandas as pd
-    from afd_nb.support.statistics import wilson
-    rows = []
-    for e in all_experiments().values():
-        if (e.dataset, e.method) != (dataset, method): continue
-        rec, eps = recorded(e, size, 0, records), e.recipe(size).eps
-        held = [v for v in rec.get('evaluations', [])
-                if v['split'] == 'valid' and v['attack'] == 'autoattack'
-                and v['norm'] == 'linf' and v['eps'] == eps]
-        if not held: continue
-        auto, = held # two of them: no rule says which one counts
-        h, best = rec['history'], rec['best_epoch'] - 1
-        low, high = wilson(auto['right'], auto['n'])
-        rows.append(dict(
-            name=e.name, where=e.where, epoch=rec['best_epoch'],
-            clean=h['valid_clean'][best], pgd=h['valid_robust'][best],
-            autoattack=auto['right']/auto['n'], low=float(low),
-            high=float(high), n=auto['n'],
-            minutes=rec['seconds']/60))
-    if not rows: raise ValueError(f"{records} has no {method.upper()} on "
-        f"{dataset} that was attacked on held-out images")
-    t = pd.DataFrame(rows)
-    return t.assign(chosen=t.index == t.autoattack.idxmax())
