@@ -36,7 +36,7 @@ SHORT |= {k: dict(steps=4) for k in (
     'pgd-linf', 'pgd-l2', 'pgd-l1', 'deepfool-l2', 'apgd-ce', 'apgd-t',
     'fab-t', 'margin-pgd', 'targeted-pgd', 'boundary')}
 SHORT |= {k: dict(steps=4, rel_step=.5) for k in ('pgd-linf', 'pgd-l2', 'mim')}
-SHORT['target-feature'] = dict(steps=4)
+SHORT |= {k: dict(steps=4) for k in ('target-feature', 'feature')}
 SHORT['autoattack'] = dict(steps=4, queries=4)
 SLOW = { # numba compiles for two minutes
     k: dict(steps=4) for k in ('bb-l2', 'bb-linf')}

@@ -335,7 +335,8 @@ QUICK = { # few steps; what is left out draws from thousands
     'apgd-t': dict(steps=3), 'fab-t': dict(steps=2),
     'square': dict(queries=3), 'pgd': dict(steps=3), 'apgd': dict(steps=3),
     'margin-pgd': dict(steps=3), 'targeted-pgd': dict(steps=2, n_targets=2),
-    'target-feature': dict(steps=2, restarts=2)}
+    'target-feature': dict(steps=2, restarts=2),
+    'feature': dict(steps=2, restarts=2)}
 in_float32 = cases(classes=(4, 6)) # AutoAttack's DLR losses need four
 
 

@@ -11,6 +11,7 @@ import inspect
 from dataclasses import replace
 from typing import Callable
 
+from ..method.feature_attack import feature_attack
 from ..method.more_attacks import apgd
 from ..method.pgd import pgd
 from .adaptive import target_feature_attack, targeted
@@ -37,7 +38,8 @@ OWN_ATTACKS = { # name: (function, defaults)
     'apgd': (apgd, dict(steps=100, early_stop=True)),
     'margin-pgd': (pgd, dict(steps=40, early_stop=True, loss='margin')),
     'targeted-pgd': (targeted, dict(steps=40)),
-    'target-feature': (target_feature_attack, dict(steps=40, restarts=3))}
+    'target-feature': (target_feature_attack, dict(steps=40, restarts=3)),
+    'feature': (feature_attack, dict(steps=30, restarts=20))}
 AUTOATTACK_VERSIONS = {'autoattack-rand': 'rand', 'autoattack-plus': 'plus'}
 
 def attack_names()->list: # of str, for `attack`

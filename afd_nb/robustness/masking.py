@@ -153,9 +153,8 @@ def by_autoattack(self:AttackRunner)->list: # of rows
     return [self.row(names[0], square if last < len(e.parts) else None, said
                   if last < len(e.parts) else 'this version has no Square'),
             self.row(names[1], self.more_than(self.base, white),
-                  f'PGD {self.base.robust[:, 1].mean():.3f}, they '
-                  f'{white.mean():.3f}, with Square '
-                  f'{e.robust[:, 1].mean():.3f}')]
+            f'PGD {self.base.robust[:, 1].mean():.3f}, they '
+            f'{white.mean():.3f}, with Square {e.robust[:, 1].mean():.3f}')]
 
 # %% ../../nbs/2_robustness/07_gradient_masking.ipynb #25cb7b85
 @patch
@@ -280,11 +279,11 @@ def diagnosis_passes(
     radii:int=4,          # different ones of eps/2, eps, 2 eps, 4 eps
 )->int: # at most
     "Units that `diagnose` reports to `progress`."
-    plan = [('fgsm', {}), ('square', dict(queries=queries)),
+    plan = [('fgsm', {}), ('autoattack', autoattack or {}),
+            ('square', dict(queries=queries)), ('pgd', dict(steps=5*steps)),
             ('pgd', dict(steps=max(100, steps))),
             ('pgd', dict(steps=steps, restarts=10)),
-            ('target-feature', dict(steps=steps, **FEATURE)),
-            ('autoattack', autoattack or {}), ('pgd', dict(steps=5*steps))]
+            ('target-feature', dict(steps=steps, **FEATURE))]
     once = ['pgd']*(2 + radii) + ['margin-pgd', 'targeted-pgd']
     return sum(num_passes(attack(k, norm=norm, **kw), n, [0, 1]) for k, kw
                in plan + [(k, dict(steps=steps)) for k in once])

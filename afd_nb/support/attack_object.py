@@ -169,7 +169,7 @@ def eps_flags(
 
 # %% ../../nbs/appendix_a_support/23_attack_object.ipynb #8e4992cc
 TAKES_EPS_PER_IMAGE = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd',
-                       'target-feature') # take a radius an image
+                       'target-feature', 'feature') # a radius an image
 
 @patch
 def check_radius(self:Attack,

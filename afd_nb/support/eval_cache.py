@@ -61,7 +61,7 @@ def fingerprint(
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #eeeebec7
 OWN_ATTACK_NAMES = ('pgd', 'apgd', 'margin-pgd', 'targeted-pgd',
-                    'target-feature')
+                    'target-feature', 'feature')
 
 # %% ../../nbs/appendix_a_support/16_eval_cache.ipynb #550a888a
 @dataclass
