@@ -263,8 +263,7 @@ def diagnose(
         for part in (d.by_gradient, d.by_eps, d.by_black_box, d.by_effort,
                      d.by_stationarity, d.by_adaptive, d.by_autoattack):
             rows += part()
-    known = list(CHECKS)
-    return report(sorted(rows, key=lambda r: known.index(r['check'])),
+    return report(sorted(rows, key=lambda r: [*CHECKS].index(r['check'])),
                   eps=float(eps), norm=norm, order=order, n=len(y),
                   steps=steps, queries=queries, autoattack=autoattack or {},
                   seed=seed, level=level)
