@@ -4,7 +4,8 @@ from .method.networks import create_model, load_official
 from .method.pgd import pgd
 from .method.pretrained import load_model, load_sample, model_names
 from .method.recipe import Recipe
-from .method.training import fit, load_run
+from .method.run_folder import load_run
+from .method.training import fit
 from .robustness.attack_zoo import attack, attack_names
 from .robustness.evaluation import evaluate
 from .robustness.lowest_accuracy import worst_case

@@ -22,7 +22,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 import importlib
 for m in sys.argv[1:]: importlib.import_module('afd_nb.' + m)
-from afd_nb.method.recipe import get_method
+from afd_nb.method.settings import get_method
 for m in ('nt', 'at', 'trades', 'rm', 'afd'): get_method(m)
 print('ok')
 '''

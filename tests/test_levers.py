@@ -14,8 +14,11 @@ from afd_nb.method.discriminator import Discriminator
 from afd_nb.method.losses import GAMES
 from afd_nb.method.networks import create_model
 from afd_nb.method.pgd import pgd
-from afd_nb.method.recipe import Recipe, get_method
-from afd_nb.method.training import fit, load_run, optimizer_step
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.settings import get_method
+from afd_nb.method.run_folder import load_run
+from afd_nb.method.training import fit
+from afd_nb.support.training_steps import optimizer_step
 from afd_nb.support.freezing import frozen
 from afd_nb.support.random_numbers import generator, seeded
 

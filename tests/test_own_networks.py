@@ -12,8 +12,10 @@ from afd_nb.tools.run_commands import afd_evaluate
 from afd_nb.method.networks import NETWORKS
 from afd_nb.method.baselines import NT
 from afd_nb.method.losses import GAMES, Game
-from afd_nb.method.recipe import REGISTRY, Recipe, Settings, setting
-from afd_nb.method.training import fit, load_run
+from afd_nb.method.recipe import Recipe
+from afd_nb.method.settings import REGISTRY, Settings, setting
+from afd_nb.method.run_folder import load_run
+from afd_nb.method.training import fit
 
 
 class Computes(nn.Module):

@@ -51,7 +51,7 @@ from afd_nb.method.recipe import Recipe, from_json, to_json
 from afd_nb.robustness.signs import bounds, compare_diagnoses, row
 from afd_nb.support import statistics
 from afd_nb.support.statistics import holm
-from afd_nb.method.recipe import get_method
+from afd_nb.method.settings import get_method
 from afd_nb.robustness.transfer_attacks import transfer
 
 NAN, INF = math.nan, math.inf

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from afd_nb.method.networks import create_model
-from afd_nb.method.recipe import (HOMES, Recipe, from_json, get_method,
-                                  settings_class, to_json)
-from afd_nb.method.training import fit, load_run
+from afd_nb.method.recipe import Recipe, from_json, to_json
+from afd_nb.method.settings import HOMES, get_method, settings_class
+from afd_nb.method.run_folder import load_run
+from afd_nb.method.training import fit
 from afd_nb.support.random_numbers import generator
 from afd_nb.tools.commands import afd_train
 

@@ -12,7 +12,8 @@ import torch
 
 from afd_nb.tools.run_commands import afd_evaluate
 from afd_nb.method.recipe import Recipe
-from afd_nb.method.training import fit, load_run
+from afd_nb.method.run_folder import load_run
+from afd_nb.method.training import fit
 
 SHORT = dict(batch_size=64, n_train=256, n_valid=101, epochs=2, steps=3,
              valid_steps=3)

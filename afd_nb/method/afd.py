@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..support.freezing import frozen
 from .discriminator import INITS, Discriminator
 from .losses import GAMES, gradient_penalty
-from .recipe import Settings, register_method, setting
-from .training import Method, forward_pair, optimizer_step
+from .settings import Settings, register_method, setting
+from .training import Method
+from ..support.training_steps import forward_pair, optimizer_step
 
 # %% ../../nbs/1_method/12_afd_algorithm_1.ipynb #653e0ac5
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from ..support.checks import check_images, check_labels, check_number
 from ..support.freezing import frozen
 from ..support.random_numbers import sample
 from .losses import check_alike, kl
-from .recipe import Settings, register_method, setting
-from .training import (Method, divergence_error, forward_pair,
-                                    optimizer_step)
+from .settings import Settings, register_method, setting
+from .training import Method
+from ..support.training_steps import (divergence_error, forward_pair,
+                                           optimizer_step)
 
 # %% ../../nbs/1_method/13_baselines.ipynb #d206c253
 class OneLoss(Method):

@@ -23,9 +23,10 @@ from .data import load_data
 from ..support.splits import augment_batch, take
 from .losses import Game
 from ..support.attack_losses import cross_entropy
-from .recipe import (Recipe, Settings, register_method,
-                                  setting)
-from .training import Method, forward_pair, optimizer_step
+from .recipe import Recipe
+from .settings import Settings, register_method, setting
+from .training import Method
+from ..support.training_steps import forward_pair, optimizer_step
 from ..support.checks import check_number
 from ..support.freezing import attribute_set, frozen
 from ..support.processes import mean_over

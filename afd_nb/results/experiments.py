@@ -14,7 +14,8 @@ import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ..method.recipe import HOMES, Recipe, flat_fields, from_dict
+from ..method.recipe import Recipe, flat_fields, from_dict
+from ..method.settings import HOMES
 
 # %% ../../nbs/5_results/01_experiments.ipynb #36cc5e19
 SIZES = {'paper': {},

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..method.networks import create_model
-from ..method.recipe import Recipe, from_dict, get_method
+from ..method.recipe import Recipe, from_dict
+from ..method.settings import get_method
 from .paper import recorded_accuracy
 from ..robustness.records import read_record, read_results
 from ..support.plotting import method_style

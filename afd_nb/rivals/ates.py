@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..method.baselines import AT
 from ..support.attack_losses import cross_entropy, margin_loss
-from ..method.recipe import Settings, register_method, setting
+from ..method.settings import Settings, register_method, setting
 
 # %% ../../nbs/4_rivals/01_ates.ipynb #a0e2d701
 def difficulty(

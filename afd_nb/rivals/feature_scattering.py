@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..method.baselines import OneLoss
 from ..method.losses import check_alike
-from ..method.recipe import Settings, register_method, setting
+from ..method.settings import Settings, register_method, setting
 from ..support.checks import check_images, check_labels, check_number
 from ..support.freezing import frozen
 from ..support.processes import dist_info, gathered

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..method.baselines import OneLoss
 from ..support.attack_losses import cross_entropy
-from ..method.recipe import Settings, register_method, setting
+from ..method.settings import Settings, register_method, setting
 from ..support.checks import check_images, check_labels
 from ..support.freezing import frozen
 from ..support.norms import NORMS, start_in_ball

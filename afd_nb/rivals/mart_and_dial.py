@@ -16,8 +16,8 @@ from torch import Tensor
 from ..method.afd import AFD, AFDSettings
 from ..method.baselines import OneLoss
 from ..method.losses import check_alike, kl
-from ..method.recipe import Settings, register_method, setting
-from ..method.training import forward_pair, optimizer_step
+from ..method.settings import Settings, register_method, setting
+from ..support.training_steps import forward_pair, optimizer_step
 from ..support.checks import check_labels, check_number
 
 # %% ../../nbs/4_rivals/04_mart_and_dial.ipynb #0749a0d6

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..method.baselines import OneLoss
 from ..method.pgd import pgd_step
 from ..support.attack_setup import check_finite_loss
-from ..method.recipe import Settings, register_method, setting
-from ..method.training import divergence_error, optimizer_step
+from ..method.settings import Settings, register_method, setting
+from ..support.training_steps import divergence_error, optimizer_step
 from ..support.checks import check_choice, check_images, check_labels
 from ..support.freezing import frozen
 from ..support.norms import NORMS, start_in_ball

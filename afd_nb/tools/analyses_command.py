@@ -59,7 +59,7 @@ class AnalysisConfig:
         from afd_nb.support.layers import features_of
         return features_of(model, self.layer, self.pool, self.axis)
     def epochs(self, run): # epoch -> model
-        from afd_nb.method.training import load_epochs
+        from afd_nb.method.run_folder import load_epochs
         models = load_epochs(run.path, self.x.device)
         return {e: self.lens(m) for e, m in models.items()
                 if e % self.every == 0 or e == max(models)}
@@ -239,7 +239,7 @@ def resolve_config(a): # AnalysisConfig, names of analyses
 def check_special(asked, what):
     "What the analyses of several weights need, before any work."
     from afd_nb.results.attack_strength import check_runs
-    from afd_nb.method.training import load_epochs
+    from afd_nb.method.run_folder import load_epochs
     for w in ('over_training', 'training_strength'):
         if w in what and len(asked.runs) < len(asked.models):
             raise ValueError(f"{w} is for runs, not for functions")
@@ -249,7 +249,7 @@ def check_special(asked, what):
 
 def about(asked, w, a)->dict: # one row of about.csv
     "What a table was made of."
-    from afd_nb.method.training import versions
+    from afd_nb.support.run_records import versions
     x, _ = asked.images(w)
     return dict(what=w, models=' '.join(asked.models), weights=' '.join(
                     weights_of(f.model) for f in asked.models.values()),

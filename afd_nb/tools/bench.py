@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ..method.data import load_data
-from ..method.training import device_name, load_run, processor
+from ..method.run_folder import load_run
+from ..support.run_records import device_name, processor
 from ..support.files import write_json
 from ..support.processes import as_device
 from ..support.tables import results_folder

@@ -10,7 +10,7 @@ import dataclasses, importlib, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..method.recipe import check_run_folder
+from ..method.run_folder import check_run_folder
 
 # %% ../../nbs/appendix_b_tools/01_command_line.ipynb #420aa408
 @contextmanager
@@ -134,7 +134,7 @@ def load_target(
 )->Target:
     "The model that `text` names; ValueError if there is none."
     from torch import nn
-    from afd_nb.method.training import load_run
+    from afd_nb.method.run_folder import load_run
     if check_target(text, dataset):
         run = load_run(text, device)
         r = run.recipe

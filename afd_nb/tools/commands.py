@@ -92,7 +92,7 @@ def afd_train(
     argv:list=None, # words of the command line; None: the program's own
 ):
     "Train by a recipe: a JSON file, flags, or both (flags win)."
-    from afd_nb.method.recipe import HOMES, get_method
+    from afd_nb.method.settings import HOMES, get_method
     p = argparse.ArgumentParser('afd_train', description=afd_train.__doc__,
                                 allow_abbrev=False)
     add = p.add_argument
@@ -162,7 +162,7 @@ def check_resumable(
 
 def refuse_flags(rest, method, cls, parser):
     "Flags that nothing takes: which is near, or whose is it?"
-    from afd_nb.method.recipe import check_setting
+    from afd_nb.method.settings import check_setting
     for word in rest:
         if word.startswith('--'): check_setting(
             word[2:].partition('=')[0].removeprefix('no-'), method, cls)
@@ -174,7 +174,8 @@ def train_command(flags, *, out, recipe, resume, keep, root, workers,
     "What `afd_train` does, after its flags are read."
     from afd_nb.support.files import read_text
     from afd_nb.method.data import load_data
-    from afd_nb.method.recipe import check_registered, from_json
+    from afd_nb.method.recipe import from_json
+    from afd_nb.method.settings import check_registered
     from afd_nb.method.training import fit
     if resume:
         file = check_resumable(resume, flags or recipe or out)

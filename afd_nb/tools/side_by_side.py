@@ -47,7 +47,7 @@ def read_run(
 # %% ../../nbs/appendix_b_tools/03_side_by_side.ipynb #887461bf
 def only_trained(path:Path)->dict: # a record
     "The record of a run that nothing has attacked yet."
-    from afd_nb.method.training import load_run
+    from afd_nb.method.run_folder import load_run
     run = load_run(path)
     if run.finished and not run.record:
         raise ValueError(f"{path} has no record.json; end it with "
