@@ -64,6 +64,14 @@ class Method:
         "Learn from one batch."
         raise NotImplementedError
 
+    def validate(self,
+        model:nn.Module, # that is judged: averaged weights, or the model
+        x:Tensor, # images (n, c, h, w) of the validation split
+        y:Tensor, # their labels (n,)
+    )->dict: # columns of the history, `selection_metric` among them
+        "What chooses the epoch; override it for another choice."
+        return validate(model, x, y, self.recipe)
+
 # %% ../../nbs/1_method/11_training_loop.ipynb #2eea487c
 @patch
 def optimizer(self:Method,
@@ -183,7 +191,7 @@ def finish_epoch(state:TrainState, row:dict, valid):
         f"{bad[0]} is {row[bad[0]]} in epoch {epoch}; lower the learning "
         "rates (the last good epoch is kept)")
     row = dict(epoch=epoch, **row,
-               **validate(state.mean, *valid, state.recipe))
+               **state.method.validate(state.mean, *valid))
     for said in new_failures([*state.history, row],
                              state.method.model.Dc.out_features):
         said = f'epoch {epoch}: {said}'
