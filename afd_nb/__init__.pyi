@@ -1,6 +1,6 @@
 from . import method, representations, results, robustness, support, tools
 from .method.data import load_data
-from .method.networks import create_model, load_official
+from .method.network_files import create_model, load_official
 from .method.pgd import pgd
 from .method.pretrained import load_model, load_sample, model_names
 from .method.recipe import Recipe

@@ -20,8 +20,9 @@ import torch
 from afd_nb.method.data import load_data
 from afd_nb.support.splits import take
 from afd_nb.robustness.evaluation import evaluate
-from afd_nb.method.networks import (create_model, read_model,
-                                    load_official, read_weights, save_model)
+from afd_nb.method.networks import create_model
+from afd_nb.method.network_files import (read_model, load_official,
+                                         read_weights, save_model)
 from afd_nb.method.recipe import Recipe
 from afd_nb.robustness.records import make_record, read_record, save_record
 from afd_nb.method.run_folder import load_run

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from .data import Images, ORDER
-from .networks import Classifier, read_model
+from .networks import Classifier
+from .network_files import read_model
 from ..support.checks import check_choice, check_int
 from ..support.files import package_files
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .networks import (Classifier, model_from_checkpoint,
-                                    read_weights, save_model)
+from .networks import Classifier
+from .network_files import (model_from_checkpoint, read_weights,
+                                         save_model)
 from .recipe import (Recipe, flat_fields, from_json,
                                   to_json)
 from ..support.files import (PART, locked, read_checksummed,

@@ -155,7 +155,7 @@ def load_target(
 # %% ../../nbs/appendix_b_tools/01_command_line.ipynb #3427dc18
 def released_target(text, device, dataset)->Target:
     "A network that comes with the package, or one of the authors'."
-    from afd_nb.method.networks import load_official, read_weights
+    from afd_nb.method.network_files import load_official, read_weights
     from afd_nb.method.pretrained import load_model
     from afd_nb.method.recipe import Recipe, from_dict
     from afd_nb.support.files import package_files
