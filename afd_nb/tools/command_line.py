@@ -207,7 +207,7 @@ def loaded_targets(a, split='test')->list: # of (Target, x, y, store)
     "Models and images; every error comes before any work."
     check_targets(a)
     from afd_nb.support.processes import as_device
-    from afd_nb.robustness.records import check_addable
+    from afd_nb.robustness.record_updates import check_addable
     device, out = as_device(a.device), []
     for name in a.modules: import_own(name)
     for text in a.runs:

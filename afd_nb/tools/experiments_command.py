@@ -186,7 +186,8 @@ def check_begun(
 ):
     "Refuse runs and records that cannot be gone on with."
     from afd_nb.method.recipe import from_json
-    from afd_nb.robustness.records import check_addable, record_path
+    from afd_nb.robustness.records import record_path
+    from afd_nb.robustness.record_updates import check_addable
     for dataset, es in by_dataset(names).items():
         at = folders(dataset, size, runs, records, data)['records']
         for e, seed in ((e, s) for e in es for s in range(seeds)):

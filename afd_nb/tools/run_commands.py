@@ -119,7 +119,8 @@ def saved_images(args, target:Target, x, done)->list: # 8-bit accuracies
 def keep_record(a, t:Target, done, **more):
     "Write what is known of a run, if --record asks; in one process."
     from afd_nb.support.processes import on_main
-    from afd_nb.robustness.records import make_record, save_record
+    from afd_nb.robustness.records import make_record
+    from afd_nb.robustness.record_updates import save_record
     if a.record: on_main(lambda: save_record(
         make_record(t.run, done, **more), a.record, t.name))
 
