@@ -8,8 +8,8 @@ import pytest
 
 from afd_nb.results.claims import read_claims, read_side
 from afd_nb.robustness.lowest_accuracy import Records
-from afd_nb.results.judged_claims import (ONE, RIGHT, WRONG, judge_claims,
-                                          plot_claims, read_claim)
+from afd_nb.results.judged_claims import judge_claims, read_claim
+from afd_nb.robustness.verdict_words import ONE, RIGHT, WRONG, plot_claims
 from afd_nb.method.recipe import Recipe
 from afd_nb.support.curves import pack_answers
 from afd_nb.robustness.records import record_text

@@ -8,9 +8,10 @@ __all__ = ['COLUMNS', 'verdict']
 # %% ../../nbs/5_results/17_verdict.ipynb #dd988d5e
 import pandas as pd
 
-from .judged_claims import (COLORS, ONE, RIGHT, VERDICTS,
-                                          WRONG, counts, in_sentences,
-                                          judge_claims, plot_claims)
+from .judged_claims import judge_claims
+from ..robustness.verdict_words import (COLORS, ONE, RIGHT, VERDICTS,
+                                             WRONG, counts, in_sentences,
+                                             plot_claims)
 
 # %% ../../nbs/5_results/17_verdict.ipynb #64f42649
 COLUMNS = ('claim', 'where', 'scope', 'paper', 'ours', 'difference', 'size',
