@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = re.compile(r'^#\|\s*(slow|gpu|notest)\b', re.M)
-PAPER = '5_results/02_beside_the_paper'
+PAPER = '5_results/03_beside_the_paper'
 QUICK = 'appendix_a_support/01_files', PAPER
 NAMES = sorted(p.relative_to(ROOT/'nbs').with_suffix('').as_posix()
                for p in (ROOT/'nbs').glob('**/*.ipynb'))

@@ -27,8 +27,11 @@ BAD = { # a setting that is refused, and another
     'mart': (dict(kl_weight=-1.), dict(kl_weight='5')),
     'dial': (dict(adv_weight=-1.), dict(adv_loss='mse')),
     'llr': (dict(gap_weight=-1.), dict(slope_weight=None)),
-    'elle': (dict(gap_weight=-1.), dict(gap_weight=math.nan))}
-PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr'
+    'elle': (dict(gap_weight=-1.), dict(gap_weight=math.nan)),
+    'jarn': (dict(beta=-1.), dict(d_every=0), dict(inputs='pgd'),
+             dict(game_start=1.5), dict(lr_adaptor=-.1)),
+    'rlfat': (dict(blocks=0), dict(eta=-1.), dict(form='mart'))}
+PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr', 'jarn'
 
 
 def made(name, classes=3, shape=(1, 8, 8), network='small', seed=0, **kw):
@@ -191,3 +194,111 @@ def test_the_curve_is_that_of_one_process(two, name):
     losses = [c for c in here if c.startswith('loss')]
     first = (here[losses] - there.history[losses]).abs().iloc[0]
     assert (first < 1e-2*(1 + here[losses].iloc[0].abs())).all()
+
+
+# ---- JARN
+
+def players(m):
+    "Who holds what: copies of the weights of each player."
+    who = dict(E=m.model.E, Dc=m.model.Dc, adaptor=m.adaptor, D=m.D)
+    return {k: [p.detach().clone() for p in v.parameters()]
+            for k, v in who.items()}
+
+
+def movers(m, call):
+    before = players(m)
+    call()
+    return {k for k, v in players(m).items()
+            if not all(a.equal(b) for a, b in zip(v, before[k]))}
+
+
+@pytest.mark.parametrize('shape', [(1, 8, 8), (3, 2, 5)])
+def test_jarn_moves_one_side_at_a_time(shape):
+    m, (x, y) = made('jarn', shape=shape, d_every=2), some(shape=shape)
+    each, fake = m.gradients(m.noisy(x, y), y)
+    assert movers(m, lambda: m.step_classifier(each, fake)) == {
+        'E', 'Dc', 'adaptor'}
+    one = lambda: m.step_discriminator(x, fake.detach())
+    assert [movers(m, one) for _ in range(3)] == [{'D'}, set(), {'D'}]
+    assert m.D.calls == 3
+    for v in (m.D, m.adaptor):
+        assert all(p.requires_grad and p.grad is None
+                   for p in v.parameters())
+
+
+def test_jarn_without_its_game_is_training_on_noise():
+    m, (x, y) = made('jarn', beta=0.), some()
+    other = made('nt')
+    other.step(m.noisy(x, y), y)
+    m.generator.manual_seed(0)
+    m.step(x, y)
+    assert weights(m.model).equal(weights(other.model))
+
+
+@pytest.mark.parametrize('attack', ['pgd', 'mim', 'apgd-ce', 'fgsm'])
+def test_jarn_at1_takes_any_attack(attack):
+    m, (x, y) = made('jarn', attack=attack, inputs='attack', steps=1), some()
+    assert all(math.isfinite(v) for v in m.step(x, y).values())
+
+
+def test_jarn_survives_a_network_that_is_sure_of_all():
+    m, (x, y) = made('jarn'), some()
+    with torch.no_grad(): # a gradient of exactly 0
+        m.model.Dc.weight.zero_()
+        m.model.Dc.bias.copy_(torch.tensor([200., 0., 0.]))
+    each, fake = m.gradients(m.noisy(x, y*0), y*0)
+    assert not each.any()
+    m.step_classifier(each, fake)
+    assert weights(m.model).isfinite().all()
+
+
+def test_jarn_resumes_between_two_steps_of_its_discriminator(tmp_path):
+    r = Recipe(method='jarn', d_every=3, game_start=.2, **SHORT)
+    whole, left = fit(r, device='cpu'), [3]
+
+    def stop(*_):
+        left[0] -= 1
+        if not left[0]: raise Stop
+    with pytest.raises(Stop):
+        fit(r, out=tmp_path/'two', progress=stop, device='cpu')
+    two = fit(r, out=tmp_path/'two', resume=True, device='cpu')
+    assert weights(two.model).equal(weights(whole.model))
+    assert two.history.equals(whole.history)
+    from afd_nb.method.training import read_state
+    held = read_state(tmp_path/'two'/'state.pt')
+    assert {*held['players']} == {'D', 'adaptor'}
+    assert held['players']['D']['calls'] == 3 # the first batch had no game
+
+
+# ---- RLFAT
+
+@pytest.mark.parametrize('form,other', [('pgd', 'at'), ('trades', 'trades')])
+def test_rlfat_without_a_shuffle_is_what_it_builds_on(form, other):
+    x, y = some()
+    end = []
+    for name, kw in ((other, {}), ('rlfat', dict(form=form, blocks=1)),
+                     ('rlfat', dict(form=form))):
+        m = made(name, **kw)
+        for _ in range(3): m.step(x, y)
+        end.append(weights(m.model))
+    assert end[1].equal(end[0]) and not end[2].equal(end[0])
+
+
+@pytest.mark.parametrize('blocks', [2, 3, 20])
+def test_a_block_shuffle_keeps_rows_and_columns_whole(blocks):
+    from afd_nb.rivals.rlfat import shuffle_blocks
+    rows = torch.arange(5.)[:, None].expand(4, 2, 5, 7)
+    cols = torch.arange(7.).expand(4, 2, 5, 7)
+    x = torch.cat([rows, cols], 1)
+    s = shuffle_blocks(x, blocks, generator(0))
+    assert (s[:, :2] == s[:, :2, :, :1]).all()
+    assert (s[:, 2:] == s[:, 2:, :1]).all()
+    assert s[:, 0, :, 0].sort(1).values.equal(rows[:, 0, :, 0])
+    assert s[:, 2, 0].sort(1).values.equal(cols[:, 0, 0])
+
+
+def test_rlfat_refuses_what_its_form_cannot_attack_with():
+    x, y = some()
+    made('rlfat', attack='fgsm').step(x, y)
+    with pytest.raises(ValueError, match='fgsm'):
+        made('rlfat', attack='fgsm', form='trades')

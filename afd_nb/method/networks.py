@@ -198,7 +198,8 @@ class Averaged(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t): return averaged(t)
     @staticmethod
-    def backward(ctx, g): return averaged(g) # all have a share in a mean
+    def backward(ctx, g): # all have a share in a mean
+        return Averaged.apply(g) # which has a derivative, too
 
 def averaged(t):
     "A copy, averaged over the processes."
