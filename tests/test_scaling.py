@@ -130,3 +130,18 @@ def test_a_run_goes_on_with_another_number_of_processes(two):
     assert torch.allclose(torch.tensor(here.loss_classifier.values),
                           torch.tensor(whole.history.loss_classifier.values),
                           atol=1e-2)
+
+
+def test_a_shared_mean_has_a_second_derivative(monkeypatch):
+    "Batch norm over processes, in losses that hold an input gradient."
+    from afd_nb.method import networks
+
+    def with_a_process_of_zeros(tensors):
+        for t in tensors: t.data.mul_(.5)
+    monkeypatch.setattr(networks, 'mean_over', with_a_process_of_zeros)
+    x = torch.tensor([3.], dtype=torch.double, requires_grad=True)
+    # the mean is x/2, its square has the gradient x/2 and the slope 1/2
+    g, = torch.autograd.grad(networks.Averaged.apply(x).square().sum(), x,
+                             create_graph=True)
+    slope, = torch.autograd.grad(g.sum(), x)
+    assert g.item() == 1.5 and slope.item() == .5
