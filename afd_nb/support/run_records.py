@@ -34,7 +34,9 @@ def commit()->dict:
     except (OSError, subprocess.CalledProcessError): return {} # no clone
 
 # %% ../../nbs/appendix_a_support/27_run_records.ipynb #18e6566f
-def device_name(device:torch.device)->str:
+def device_name(
+    device:torch.device, # that trained or measured
+)->str:
     "What a record says of the hardware."
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
     vector = torch.backends.cpu.get_cpu_capability() # rounding depends on it
@@ -50,7 +52,9 @@ def processor()->str:
     return (names or [platform.processor() or platform.machine()])[0]
 
 # %% ../../nbs/appendix_a_support/27_run_records.ipynb #057a8ea1
-def to_bytes(value)->bytes:
+def to_bytes(
+    value, # of tensors, numbers, text and containers of them
+)->bytes:
     "What `torch.save` writes."
     f = io.BytesIO()
     torch.save(value, f)
@@ -62,7 +66,9 @@ def sealed_state(state:dict)->bytes: # for `read_state`
     return to_bytes(dict(sha256=hashlib.sha256(inner).hexdigest(),
         state=torch.frombuffer(bytearray(inner), dtype=torch.uint8)))
 
-def read_state(path):
+def read_state(
+    path, # of `sealed_state`'s bytes
+)->dict: # what was sealed
     "The saved state at `path`; ValueError if it is not as it was written."
     load = lambda f: torch.load(f, map_location='cpu', weights_only=True)
     try:
