@@ -26,7 +26,9 @@ from afd_nb.method.network_files import (read_model, load_official,
 from afd_nb.method.recipe import Recipe
 from afd_nb.robustness.records import make_record, read_record
 from afd_nb.robustness.record_updates import save_record
-from afd_nb.method.training import fit, load_run, read_state
+from afd_nb.method.training import fit
+from afd_nb.method.run_folder import load_run
+from afd_nb.support.run_records import read_state
 
 TINY = Recipe(epochs=3, n_train=96, n_valid=20, batch_size=32, steps=2,
               valid_steps=1)

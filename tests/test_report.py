@@ -68,6 +68,27 @@ class Structure(HTMLParser):
         assert self.open.pop() == tag, tag
 
 
+def test_a_report_also_gives_robustbenchs_form(tmp_path, capsys):
+    mine = [str(ROOT/'results'/'mnist'/m/'seed0.json') for m in ('afd', 'at')]
+    argv = [*mine, '--out', f'{tmp_path}/r.html', '--robustbench',
+            f'{tmp_path}/rb']
+    afd_report(argv)
+    files = sorted((tmp_path/'rb').rglob('*.json'))
+    assert [f.parent.relative_to(tmp_path/'rb').as_posix()
+            for f in files] == ['mnist/Linf']*2
+    auto = [float(json.loads(f.read_text())['autoattack_acc']) for f in files]
+    for p, a in zip(mine, auto):
+        rows = [v for v in json.loads(Path(p).read_text())['evaluations']
+                if v['attack'] == 'autoattack' and v['norm'] == 'linf'
+                and v['split'] == 'test' and v['eps'] == .3]
+        assert a == pytest.approx(max(
+            (v['n'], 100*v['right']/v['n']) for v in rows)[1], abs=.006)
+    before = [f.read_bytes() for f in files]
+    with pytest.raises(SystemExit): afd_report([*argv, '--replace'])
+    assert 'is there already' in capsys.readouterr().err
+    assert [f.read_bytes() for f in files] == before
+
+
 @pytest.mark.parametrize('name', PAGES)
 def test_page_is_whole_and_needs_nothing(pages, name):
     text = pages[name].read_text('utf-8')

@@ -264,7 +264,7 @@ def test_jarn_resumes_between_two_steps_of_its_discriminator(tmp_path):
     two = fit(r, out=tmp_path/'two', resume=True, device='cpu')
     assert weights(two.model).equal(weights(whole.model))
     assert two.history.equals(whole.history)
-    from afd_nb.method.training import read_state
+    from afd_nb.support.run_records import read_state
     held = read_state(tmp_path/'two'/'state.pt')
     assert {*held['players']} == {'D', 'adaptor'}
     assert held['players']['D']['calls'] == 3 # the first batch had no game

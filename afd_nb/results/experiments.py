@@ -10,7 +10,6 @@ __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS',
            'is_selection_only', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
-import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -99,18 +98,17 @@ SHARED = {'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
           'rising20': dict(steps=20, steps_first=1),
           'ema': dict(ema_decay=.995)} # what every method can take
 ALL_SHARED = dict(sam_rho=.05, steps=20, steps_first=1, ema_decay=.995)
-ALL_OF_AFD = dict(da_target=.9, through=1., da_steps=2)
+ALL_OF_AFD = ALL_SHARED | dict(da_target=.9, through=1., da_steps=2)
 LEVERS = { # method: its chosen setting, what is changed, a lever each
     'afd-tricks': (CHOSEN_RATES, SHARED | {
         'target0.9': dict(da_target=.9),
-        'free': dict(spectral_norm=False),
-        **{f'r{w}': dict(spectral_norm=False, r1_weight=w)
-           for w in (.1, 1., 10.)},
+        **{f'r{w:g}': dict(spectral_norm=False, r1_weight=w)
+           for w in (0., .1, 1., 10.)},
         **{f'through{w}': dict(through=w) for w in (.3, 1., 3.)},
         **{f'da-steps{k}': dict(da_steps=k) for k in (2, 3, 5)},
         'unlabelled': dict(unlabelled=10000),
-        'all': ALL_SHARED | ALL_OF_AFD | dict(unlabelled=10000),
-        'all-labelled': ALL_SHARED | ALL_OF_AFD}),
+        'all': ALL_OF_AFD | dict(unlabelled=10000),
+        'all-labelled': ALL_OF_AFD}),
     'at-tricks': (dict(steps=20), SHARED | {'all': ALL_SHARED}),
     'trades-tricks': (JOINT | dict(steps=20), SHARED | {'all': ALL_SHARED})}
 SEARCHED = { # what the search has that no other group has

@@ -198,28 +198,20 @@ def robustbench_entry(
         + ('PGD' if pgd else 'AutoAttack')
         + f'. Short of the paper in: {cut}.'*bool(cut))
 
+# %% ../../nbs/5_results/10_leaderboard.ipynb #43d4ea5a
 def write_robustbench(
     folder, # of files DATASET/Linf/NAME.json; none is overwritten
-    records=None, # folder of records; None: this project's
-    dataset:str='mnist', # a folder in it
+    records:dict, # the file's name: a record, as `read_record` gives it
 )->list: # of the files written
-    """A file for each training that met AutoAttack in Linf.
+    """A file for each training, in RobustBench's form.
 
-    FileExistsError, before anything is written, if one is there.
+    FileExistsError if one is there, ValueError if a record has no
+    AutoAttack in Linf at its eps, before anything is written.
     """
-    root = Path(records or results_folder())
-    entries = {}
-    for p in sorted((root/dataset).glob('*/*.json')):
-        rec = read_record(p)
-        if not any(v['attack'] == 'autoattack' and v['split'] == 'test'
-                   and v['norm'] == 'linf' and v['eps'] == rec['recipe'][
-                       'eps'] for v in rec['evaluations']): continue
-        file = Path(folder)/dataset/'Linf'/f'{p.parent.name}-{p.stem}.json'
-        entries[file] = robustbench_entry(rec)
+    entries = {Path(folder)/r['recipe']['dataset']/'Linf'/f'{name}.json':
+               robustbench_entry(r) for name, r in records.items()}
     there = [f for f in entries if f.exists()]
     if there: raise FileExistsError(f"{there[0]} is there already")
-    if not entries: raise ValueError(
-        f"{root/dataset} has no training that met AutoAttack")
     for file, entry in entries.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(entry, indent=2) + '\n')

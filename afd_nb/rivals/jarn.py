@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..method.losses import GAMES
 from ..method.settings import Settings, register_method, setting
-from ..method.training import Method, optimizer_step
+from ..method.training import Method
+from ..support.training_steps import optimizer_step
 from .llr import tangent
 from ..support.checks import check_images, check_labels, check_number
 from ..support.freezing import frozen

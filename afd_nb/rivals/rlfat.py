@@ -16,7 +16,7 @@ from torch import Tensor
 from ..method.baselines import TRADES, OneLoss, trades_loss
 from ..method.losses import check_alike
 from ..method.settings import Settings, register_method, setting
-from ..method.training import forward_pair
+from ..support.training_steps import forward_pair
 from ..support.random_numbers import sample
 
 # %% ../../nbs/4_rivals/07_rlfat.ipynb #331fcb70

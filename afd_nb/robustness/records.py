@@ -16,7 +16,8 @@ import torch
 
 from .. import __version__
 from ..method.recipe import DEFAULTS, Recipe, from_json
-from ..method.training import Run, device_name, versions
+from ..method.run_folder import Run
+from ..support.run_records import device_name, versions
 from .signs import diagnosis_rows
 from ..support.curves import (Evaluation, pack_answers,
                                    unpack_answers)

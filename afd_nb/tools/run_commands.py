@@ -6,7 +6,7 @@
 __all__ = ['afd_evaluate', 'afd_diagnose', 'afd_report']
 
 # %% ../../nbs/appendix_b_tools/16_run_commands.ipynb #7595fc0d
-import argparse, sys
+import argparse, re, sys
 from pathlib import Path
 
 from .command_line import (Target, check_new_file,
@@ -230,6 +230,8 @@ def afd_report(
     add('--records', default='runs/records', metavar='DIR', help='where '
         'afd_evaluate --record put the records of folders (default: '
         'runs/records)')
+    add('--robustbench', metavar='DIR', help="also a file for each run "
+        "in RobustBench's form, below DIR")
     import_flag(p)
     a = p.parse_args(argv)
     with plain_errors('afd_report'): report_command(a)
@@ -242,11 +244,15 @@ def report_command(a):
         if not Path(text).exists():
             raise FileNotFoundError(f"{text} is no run and no record")
     for name in a.modules: import_own(name)
+    from afd_nb.results.leaderboard import write_robustbench
     from afd_nb.support.processes import on_main
     from afd_nb.tools.report_page import write_report
     from afd_nb.tools.side_by_side import labels, read_run
     records = [read_run(text, a.records) for text in a.runs]
     common_value([r['recipe']['dataset'] for r in records], 'data sets', '')
-    labels(records)
+    names = labels(records)
+    if a.robustbench: on_main(lambda: write_robustbench(
+        a.robustbench, {re.sub(r'[^\w.-]+', '-', k): r for k, r in zip(
+            names, records)}))
     on_main(lambda: write_report(a.out, records, a.runs, a.records))
     print_main(f'The page to read: {a.out}')
