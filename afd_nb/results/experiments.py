@@ -87,8 +87,7 @@ VARIANTS = { # of AFD on MNIST: settings, where in the paper
 LEARNING_RATES = .1, .5 # of E and Da; Table A1's third column is illegible
 SEARCH = 'Section 3.2, the same search for every method'
 SELECTED = { # of the six of each method, by held-out images: see In short
-    'at': 'steps20', 'trades': 'joint-steps20', 'rm': '', # as it is
-    'afd': 'lr0.5-0.1'}
+    'at': 'steps20', 'trades': 'joint-steps20', 'rm': '', 'afd': 'lr0.5-0.1'}
 JOINT = dict(beta=3., joint_batch=True)
 OTHERS = 'Table 1, the other systems'
 RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))

@@ -60,8 +60,7 @@ def total_passes(
     n_train:int,  # training images
 )->int: # network passes
     "What the progress bar counts for all trainings."
-    return sum(passes(r)*r.epochs*(n_train//r.batch_size)
-               for r in recipes)
+    return sum(passes(r)*r.epochs*(n_train//r.batch_size) for r in recipes)
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #b12b7893
 def open_demo(out, settings:dict, resume:bool)->Path:
