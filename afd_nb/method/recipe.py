@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'RENAMED', 'FLAT', 'noted', 'Recipe', 'lr_factor', 'upgrade', 'flat_fields', 'to_json', 'from_json',
-           'from_dict']
+           'check_run_folder', 'from_dict']
 
 # %% ../../nbs/1_method/09_recipe.ipynb #12a87b57
 import dataclasses, json, math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from .settings import (RESERVED, REGISTRY, check_types,
                                     complete_settings, registered,
@@ -249,6 +250,17 @@ def from_json(
     if not isinstance(d, dict):
         raise ValueError(f"{source} must hold one JSON object")
     return from_dict(d, source)
+
+def check_run_folder(
+    path, # should be a run's
+):
+    "FileNotFoundError if it is no run, or one without an epoch."
+    path = Path(path)
+    if not (path/'recipe.json').is_file():
+        raise FileNotFoundError(f"{path} is not a run: it has no "
+                                "recipe.json")
+    if not (path/'history.csv').is_file():
+        raise FileNotFoundError(f"{path} has not finished an epoch yet")
 
 # %% ../../nbs/1_method/09_recipe.ipynb #787e148e
 def from_dict(

@@ -16,7 +16,8 @@ import pandas as pd
 from .networks import Classifier
 from .network_files import (model_from_checkpoint, read_weights,
                                          save_model)
-from .recipe import (Recipe, flat_fields, from_json,
+from .recipe import (Recipe, check_run_folder,
+                                  flat_fields, from_json,
                                   to_json)
 from ..support.files import (PART, locked, read_checksummed,
                                   read_text, with_checksum, write_bytes,
@@ -168,18 +169,6 @@ def lock_run_folder(out, recipe:Recipe, resume:bool, stack:ExitStack)->dict:
     stack.enter_context(locked(Path(out)/LOCK, f'the run {out}'))
     for f in Path(out).glob(f'.*{PART}'): f.unlink()
     return open_run_folder(out, recipe, resume) # now that it is ours
-
-# %% ../../nbs/1_method/10_run_folder.ipynb #37fed445
-def check_run_folder(
-    path, # should be a run's
-):
-    "FileNotFoundError if it is no run, or one without an epoch."
-    path = Path(path)
-    if not (path/'recipe.json').is_file():
-        raise FileNotFoundError(f"{path} is not a run: it has no "
-                                "recipe.json")
-    if not (path/'history.csv').is_file():
-        raise FileNotFoundError(f"{path} has not finished an epoch yet")
 
 # %% ../../nbs/1_method/10_run_folder.ipynb #9fc0a2d2
 def verify_history(path:Path, about:dict, recipe:Recipe)->pd.DataFrame:

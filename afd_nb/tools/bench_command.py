@@ -9,7 +9,7 @@ __all__ = ['MEASUREMENTS', 'afd_bench']
 import argparse
 from pathlib import Path
 
-from ..method.run_folder import check_run_folder
+from ..method.recipe import check_run_folder
 from .command_line import plain_errors
 
 # %% ../../nbs/appendix_b_tools/13_bench_command.ipynb #f3ba39df

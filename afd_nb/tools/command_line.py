@@ -10,7 +10,7 @@ import dataclasses, importlib, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..method.run_folder import check_run_folder
+from ..method.recipe import check_run_folder
 
 # %% ../../nbs/appendix_b_tools/01_command_line.ipynb #420aa408
 @contextmanager
