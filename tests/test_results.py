@@ -10,7 +10,7 @@ from afd_nb.results.experiments import SELECTED
 from afd_nb.results.paper import recorded_accuracy
 from afd_nb.robustness.records import over_seeds, read_record, read_results
 from afd_nb.robustness.lowest_accuracy import yardstick
-from afd_nb.support.comparison import compare
+from afd_nb.support.comparison import compare, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD = ('74d8891b101f1d4526135b6416cbfa4b'
@@ -109,8 +109,11 @@ def test_what_the_readme_found_is_in_the_records():
     row, = claims[claims.key == 'dims'].itertuples()
     says += [row.ours.replace('AFD ', '').replace('AT ', '').replace(
         ', ', ' in place of ')]
-    differ = in_points(best['afd'], best['at']), in_points(afd, at)
+    by_pgd = in_points(*(found(m, 'pgd', .3, SELECTED[m])
+                         for m in ('afd', 'at')))
+    differ = in_points(best['afd'], best['at']), in_points(afd, at), by_pgd
     says += [f'{d.value:+.1f} [{d.low:.1f}, {d.high:.1f}]' for d in differ]
+    assert judge(by_pgd) == 'above' and judge(differ[0]) == 'undecided'
     missing = [s for s in says if s not in text]
     assert not missing, missing
 
