@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
-           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'RIVALS', 'HOLD',
-           'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX', 'GROUPS', 'EVALUATIONS',
-           'SMOKE_EVALUATIONS', 'YARDSTICK', 'REPEATED', 'Experiment', 'all_experiments', 'find_experiments',
-           'recipe_argv', 'is_chosen', 'is_selection_only', 'evaluations_for']
+           'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'CHOSEN', 'RIVALS',
+           'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX', 'GROUPS',
+           'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment', 'all_experiments',
+           'find_experiments', 'recipe_argv', 'is_chosen', 'is_selection_only', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 from dataclasses import dataclass, field, fields
@@ -18,6 +18,7 @@ from ..method.settings import HOMES
 
 # %% ../../nbs/5_results/01_experiments.ipynb #36cc5e19
 SIZES = {'paper': {},
+         'full': dict(epochs=30, steps=20, schedule='cosine'),
          'short': dict(n_train=10000, n_valid=1000, epochs=16, steps=10,
                        schedule='cosine'),
          'smoke': dict(n_train=160, n_valid=64, epochs=3, steps=2,
@@ -27,7 +28,7 @@ SIZES = {'paper': {},
 SMALL_NETWORKS = {('short', d): 'resnet18-mnist'
                   for d in ('cifar10', 'cifar10-jpeg', 'cifar100')}
 LONGER = {('short', 'Figure A3, the grid'): dict(epochs=32)}
-N_TEST = dict(paper=10000, short=1000, smoke=30) # images that are attacked
+N_TEST = dict(paper=10000, full=2000, short=1000, smoke=30) # images that are attacked
 
 # %% ../../nbs/5_results/01_experiments.ipynb #bf972206
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ SELECTED = { # of the six of each method, by held-out images: see In short
     'at': 'steps20', 'trades': 'joint-steps20', 'rm': '', 'afd': 'lr0.5-0.1'}
 JOINT = dict(beta=3., joint_batch=True)
 OTHERS = 'Table 1, the other systems'
+CHOSEN = 'Section 3.2, the chosen settings'
 RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))
 HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
@@ -169,6 +171,7 @@ GROUPS = {'mnist-discriminators': ('mnist', 'Table A6'),
           'mnist-matching': ('mnist', BETA_GRID),
           'cifar10-rates': ('cifar10', LR_GRID),
           'mnist-search': ('mnist', SEARCH),
+          'mnist-chosen': ('mnist', CHOSEN),
           'mnist-rivals': ('mnist', OTHERS),
           'fashion-mnist-rivals': ('fashion-mnist', OTHERS),
           'mnist-levers': ('mnist', HOLD)}
@@ -189,6 +192,8 @@ def find_experiments(
     if name not in GROUPS:
         raise ValueError(f"there is no experiment {name!r}; there are "
                          f"{', '.join(sorted({*known, *GROUPS}))}")
+    if GROUPS[name] == ('mnist', CHOSEN): return [
+        known[f'mnist-{m}-{v}'] for m, v in SELECTED.items() if v]
     if GROUPS[name] == ('mnist', SEARCH): return [
         known['-'.join(filter(None, ('mnist', m, v)))]
         for m, variants in SIX.items() for v in variants]
@@ -255,6 +260,7 @@ SMOKE_EVALUATIONS = {
     'every': [('pgd', '--steps', '5')],
     'strength': [('pgd', '--eps', '0', '.3', '--steps', '5')],
     'first': [('fgsm', 'ddn', '--eps', '.3')], 'named': []}
+ALL, FEWER = ('--n', '10000'), ('--n', '1000') # test images, size full
 
 # %% ../../nbs/5_results/01_experiments.ipynb #de312373
 YARDSTICK = {grid: [('autoattack', '--norm', norm, '--eps', *eps)
@@ -294,5 +300,9 @@ def evaluations_for(
     if is_selection_only(e): return asked
     if e.where == OTHERS: return asked + q['every']
     lowest = [] if size == 'smoke' else YARDSTICK[attack_grid(e.dataset)]
+    if size == 'full': # on all test images, on fewer where that is long
+        pgd, auto = q['every']
+        q = q | dict(every=[pgd + ALL, auto + ALL*whole],
+                     first=[first + FEWER for first in q['first']])
     return (asked + q['every'] + lowest*(whole or again) + q['first']*whole
             + q['named']*(whole and not e.variant))

@@ -91,7 +91,9 @@ def choose_form(
     return old, new
 
 # %% ../../nbs/5_results/05_judged_claims.ipynb #aab184f6
-LABELS = dict(nt='NT', at='AT', trades='TRADES', rm='RM', afd='AFD')
+LABELS = dict(nt='NT', at='AT', trades='TRADES', rm='RM', afd='AFD',
+              ates='ATES', rst='RST', llr='LLR', yopo='YOPO', jarn='JARN',
+              rlfat='RLFAT') | {'feature-scattering': 'Feature scattering'}
 
 def side_names(
     c:Claim, # the claim
@@ -103,6 +105,8 @@ def side_names(
     >>> c = {c.key: c for c in read_claims()}
     >>> side_names(c['aa-at']), side_names(c['depth'])
     (('AFD', 'AT'), ('AFD', 'AFD fc1-pd'))
+    >>> side_names(c['afd-ates-aa'])
+    ('AFD', 'ATES')
     >>> side_names(c['iterative']), side_names(c['da-falls'])
     (('AFD pgd', 'AFD fgsm'), ('AFD', ''))
     """
