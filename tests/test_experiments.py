@@ -89,7 +89,7 @@ def test_a_clone_shows_the_whole_paper():
     assert done.returncode == 0, done.stderr
     jobs = dict(re.findall(r'^(\w+) +(\d+)$', done.stdout + done.stderr,
                            re.M))
-    from afd_nb.tools.experiments_command import graph, graph_options
+    from afd_nb.tools.experiment_graph import graph, graph_options
     assert int(jobs['total']) == len(graph(**graph_options({}))) + 1
     assert int(jobs['train']) == len(all_experiments())
 

@@ -547,8 +547,8 @@ def test_broken_images(tmp_path, tally):
 # ------------------------------------------------------------ the same bits
 
 def test_any_number_of_workers(tmp_path, tally):
-    from afd_nb.tools.experiments_command import (graph_options,
-                                                  stand_in_images)
+    from afd_nb.tools.experiment_graph import (graph_options,
+                                               stand_in_images)
     stand_in_images(**graph_options(dict(names=['mnist-at'], size='smoke',
                                          runs=str(tmp_path))))
     root = tmp_path/'images'/'mnist'
