@@ -400,3 +400,101 @@ def test_images_without_labels_stay_out_of_step_1():
         label = seen[k][i]
         assert label[::2].equal(y[::2]) and label[1::2].equal(says), k
     assert seen['perturb'][0] is x_game
+
+
+# ---- where the images without labels come from
+
+def images_of(split):
+    from afd_nb.support.splits import take
+    return {v.numpy().tobytes() for v in take(split)[0]}
+
+
+def write_images(root, n=12, shade=0):
+    "A folder of two classes, each image its own."
+    from PIL import Image
+    for part in ('train', 'test'):
+        for k in range(n):
+            d = root/part/'ab'[k % 2]
+            d.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (8, 8), 10*k + shade).save(d/f'{k:02}.png')
+
+
+@pytest.mark.parametrize('stream', [False, True])
+def test_unlabelled_images_come_from_the_root_that_was_given(
+        tmp_path, monkeypatch, stream):
+    from afd_nb.method.data import load_data
+    for name, shade in (('ours', 0), ('other', 5)):
+        write_images(tmp_path/name, shade=shade)
+    monkeypatch.setenv('AFD_DATA', str(tmp_path/'other'))
+    r = Recipe(method='afd-tricks', dataset='folder', network='small',
+               n_train=4, n_valid=2, unlabelled=5, batch_size=4, epochs=1,
+               steps=1, valid_steps=1)
+    data = load_data('folder', root=tmp_path/'ours', n_train=4, n_valid=2,
+                     stream=stream)
+    assert data.rest.made is None and len(data.rest) == 6
+    from afd_nb.method.training import start_loop
+    m = start_loop(r, data, torch.device('cpu')).method
+    every = load_data('folder', root=tmp_path/'ours', n_valid=2)
+    got = {v.numpy().tobytes() for v in m.extra}
+    assert len(got) == 5 and got < images_of(every.train)
+    assert not got & (images_of(data.train) | images_of(data.valid))
+    assert not got & images_of(load_data('folder').train)
+    assert fit(r, data, device='cpu').finished
+
+
+def test_the_command_takes_unlabelled_images_from_its_root(
+        tmp_path, monkeypatch):
+    from afd_nb.tools.commands import afd_train
+    write_images(tmp_path/'ours')
+    monkeypatch.setenv('AFD_DATA', str(tmp_path/'nowhere'))
+    afd_train(['--dataset', 'folder', '--root', str(tmp_path/'ours'),
+               '--out', str(tmp_path/'run'), '--device', 'cpu',
+               *'--method afd-tricks --unlabelled 4 --network small '
+               '--n_train 4 --n_valid 2 --batch_size 4 --steps 1 --epochs 1 '
+               '--valid_steps 1 --eps .1'.split()])
+    assert load_run(tmp_path/'run').finished
+
+
+def test_images_of_another_source_may_stand_in(monkeypatch):
+    from afd_nb.support.splits import TensorSplit
+    d = load_data('digits', n_train=192, n_valid=64)
+    x = torch.rand(10, 1, 8, 8, generator=generator(5))
+    d.rest = TensorSplit(x, torch.zeros(10).long() - 1) # nobody looks
+    r = recipe('afd-tricks', unlabelled=10, epochs=1)
+    from afd_nb.method.training import start_loop
+    assert start_loop(r, d, torch.device('cpu')).method.extra.equal(x)
+    assert fit(r, d, device='cpu').finished
+    for bad, says in ((x[:, :, :4], 'rest are'), (x + 1, r'\[0, 1\]')):
+        d.rest = TensorSplit(bad, torch.zeros(10).long())
+        with pytest.raises(ValueError, match=says): fit(r, d, device='cpu')
+    d.rest = None
+    with pytest.raises(ValueError, match='unlabelled=10 needs n_train, or'):
+        fit(r, d, device='cpu')
+
+
+@pytest.mark.parametrize('name', ['mnist', 'cifar10'])
+def test_torchvision_sets_are_read_again_from_their_root(
+        monkeypatch, name, tmp_path):
+    from afd_nb.method import data as module
+    seen = []
+
+    class Filed:
+        classes = 'ab'
+
+        def __init__(self, root, train, download):
+            seen.append((str(root), train))
+            n = torch.arange(20)
+            more = (28, 28) if name == 'mnist' else (32, 32, 3)
+            self.data = n.view(-1, *[1]*len(more)).repeat(1, *more).byte()
+            self.targets = n % 2
+    monkeypatch.setattr(f'torchvision.datasets.{module.SETS[name]}', Filed)
+    d = module.load_data(name, root=tmp_path, n_train=8, n_valid=4, seed=3)
+    before = len(seen)
+    whole = module.load_data(name, root=tmp_path, n_valid=4, seed=3)
+    assert whole.rest is None and len(d.rest) == 8
+    assert len(seen) == 2*before
+    rest = d.to('cpu').unlabelled(8)
+    from afd_nb.support.splits import take
+    x, y = take(rest)
+    assert x.equal(whole.train.x[8:]) and y.equal(whole.train.y[8:])
+    assert {r for r, _ in seen} == {str(tmp_path)}

@@ -18,8 +18,8 @@ from ..support.checks import check_choice, check_int, check_number
 from ..support.image_folders import both_parts, test_part
 from ..support.processes import as_device
 from ..support.random_numbers import generator
-from ..support.splits import (FileSplit, TensorSplit, folder_shape,
-                                   take, to_channels)
+from ..support.splits import (FileSplit, LazySplit, TensorSplit,
+                                   folder_shape, take, to_channels)
 
 # %% ../../nbs/1_method/01_data.ipynb #d69e2f97
 @dataclass
@@ -32,6 +32,8 @@ class Data:
     classes:list        # names of the classes
     shape:tuple         # (c, h, w)
     order:str = ''      # name of the order of the test images
+    rest:LazySplit=None # training images that n_train leaves, or others
+                        # of your own without labels; None: there are none
 
     @property
     def n_classes(self)->int:
@@ -44,7 +46,21 @@ class Data:
         "Move tensors, or what a folder gives, to `device`."
         parts = (self.train, self.valid, self.test)
         return Data(self.name, *(s.to(device) for s in parts),
-                    self.classes, self.shape, self.order)
+                    self.classes, self.shape, self.order,
+                    None if self.rest is None else self.rest.to(device))
+
+    def unlabelled(self,
+        n:int, # images that are needed, >= 1
+    )->LazySplit: # of n images or more; nobody looks at its labels
+        "Images beyond the training split; ValueError if there are fewer."
+        have = 0 if self.rest is None else len(self.rest)
+        if not have: raise ValueError(
+            f"unlabelled={n} needs n_train, or Data(rest=…): every image "
+            "is in the training or the validation split")
+        if n > have: raise ValueError(
+            f"unlabelled={n} beside n_train={len(self.train)}: only {have} "
+            "images are left")
+        return self.rest
 
 # %% ../../nbs/1_method/01_data.ipynb #75d73cc7
 ORDER = 'shuffled-0' # generator(0) has drawn it
@@ -118,37 +134,47 @@ def _folder(root):
     return Raw(train, [test[i] for i in shuffled(len(test))], classes)
 
 # %% ../../nbs/1_method/01_data.ipynb #2a3dd545
-def held_out(n, n_train, n_valid, seed): # indices of train, of valid
-    "Who learns and who is held out, of n images."
+def held_out(n, n_train, n_valid, seed): # indices of train, valid, rest
+    "Who learns, who is held out and who is left, of n images."
     if n_valid is None: n_valid = min(max(n//10, 1), 5000)
     check_number('n_valid', n_valid, 1, high=n - 1)
     if n_train is None: n_train = n - n_valid
     check_number('n_train', n_train, 1, high=n - n_valid)
     order = torch.randperm(n, generator=generator(seed))
-    return order[n_valid:n_valid + n_train], order[:n_valid]
+    end = n_valid + n_train
+    return order[n_valid:end], order[:n_valid], order[end:]
 
 # %% ../../nbs/1_method/01_data.ipynb #79dbae49
-def tensor_data(name, raw, train, valid, device)->Data:
-    "A data set whose images are in memory."
-    x, y = (t.to(device) for t in raw.train)
-    train, valid = (i.to(device) for i in (train, valid))
-    return Data(name, TensorSplit(x[train], y[train]),
-                TensorSplit(x[valid], y[valid]),
-                TensorSplit(*(t.to(device) for t in raw.test)),
-                raw.classes, tuple(x.shape[1:]), ORDER)
+def lazily(rest, make): # a LazySplit, or None if there is nothing
+    "The images at the indices `rest`, once somebody asks."
+    return LazySplit(len(rest), make) if len(rest) else None
 
-def folder_data(name, raw, train, valid, device, image_size, stream,
-                workers):
+def tensor_data(name, read, parts, device)->Data:
+    "A data set whose images are in memory; `read` gives a `Raw`."
+    raw = read()
+    train, valid, rest = parts(len(raw.train[1]))
+    split = lambda pair, i: TensorSplit(*(t[i] for t in pair))
+    pair = [t.to(device) for t in raw.train]
+    left = lazily(rest, lambda: split(read().train, rest))
+    return Data(name, split(pair, train.to(device)),
+                split(pair, valid.to(device)),
+                TensorSplit(*(t.to(device) for t in raw.test)),
+                raw.classes, tuple(pair[0].shape[1:]), ORDER,
+                left and left.to(device))
+
+def folder_data(name, raw, parts, device, image_size, stream, workers):
     "A data set whose images are files."
     shape = folder_shape(raw.train + raw.test, image_size)
+    train, valid, rest = ([raw.train[k] for k in i]
+                          for i in parts(len(raw.train)))
     def split(samples):
         s = FileSplit(samples, shape[0], image_size, workers, device)
         size = len(samples)*shape[0]*shape[1]*shape[2]*4
         big = size > 2e9 if stream is None else stream
         return s if big else TensorSplit(*take(s))
-    return Data(name, split([raw.train[i] for i in train]),
-                split([raw.train[i] for i in valid]), split(raw.test),
-                raw.classes, shape, ORDER)
+    left = lazily(rest, lambda: split(rest))
+    return Data(name, split(train), split(valid), split(raw.test),
+                raw.classes, shape, ORDER, left and left.to(device))
 
 # %% ../../nbs/1_method/01_data.ipynb #916cdee8
 def load_data(
@@ -180,15 +206,13 @@ def load_data(
     check_int('workers', workers, 0)
     check_int('seed', seed, -2**63, high=2**63 - 1)
     device, root = as_device(str(device)), data_root(root)
-    if name == 'digits': raw = _digits()
-    elif name in FOLDERS: raw = _folder(root/FOLDERS[name])
-    else: raw = _torchvision(name, root, download)
-    n = len(raw.train if name in FOLDERS else raw.train[1])
-    parts = held_out(n, n_train, n_valid, seed)
+    parts = lambda n: held_out(n, n_train, n_valid, seed)
     if name in FOLDERS:
-        return folder_data(name, raw, *parts, device, image_size, stream,
-                           workers)
-    return tensor_data(name, raw, *parts, device)
+        return folder_data(name, _folder(root/FOLDERS[name]), parts, device,
+                           image_size, stream, workers)
+    read = (_digits if name == 'digits'
+            else lambda: _torchvision(name, root, download))
+    return tensor_data(name, read, parts, device)
 
 # %% ../../nbs/1_method/01_data.ipynb #cc1c6b50
 @dataclass

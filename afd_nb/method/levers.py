@@ -19,11 +19,11 @@ from torch.nn.utils import get_total_norm
 from .afd import AFD, AFDSettings
 from .baselines import (AT, TRADES, TRADESSettings,
                                      trades_loss)
-from .data import load_data
+from .data import Data
 from ..support.splits import augment_batch, take
 from .losses import Game
 from ..support.attack_losses import cross_entropy
-from .recipe import Recipe
+from .recipe import Recipe, resolve_data
 from .settings import Settings, register_method, setting
 from .training import Method
 from ..support.training_steps import forward_pair, optimizer_step
@@ -120,7 +120,7 @@ class AFDTricks(Tricks, AFD):
             raise ValueError(f"through={s.through} needs an attack that "
                              "takes any loss: pgd, mim or fgsm")
         if s.unlabelled:
-            self.extra = unlabelled_images(r, s.unlabelled).to(
+            self.extra = unlabelled_images(r, s.unlabelled, self.data).to(
                 self.model.Dc.weight.device)
 
 # %% ../../nbs/1_method/15_levers.ipynb #703650ef
@@ -207,21 +207,13 @@ def step_classifier(self:AFDTricks,
 
 # %% ../../nbs/1_method/15_levers.ipynb #e8222652
 def unlabelled_images(
-    recipe:Recipe, # with its n_train
-    n:int,         # images beyond n_train
+    recipe:Recipe,  # names the data, where there are none
+    n:int,          # images beyond n_train
+    data:Data=None, # that is trained on
 )->Tensor: # images (n, c, h, w), neither trained on nor held out
-    "Training images that the recipe leaves, without their labels."
-    r = recipe
-    if r.n_train is None:
-        raise ValueError(f"unlabelled={n} needs n_train: without it no "
-                         "image is left")
-    try: data = load_data(r.dataset, n_train=r.n_train + n,
-                          n_valid=r.n_valid, seed=r.seed, download=False,
-                          image_size=r.image_size)
-    except ValueError as e:
-        raise ValueError(f"unlabelled={n} beside n_train={r.n_train}: "
-                         f"{e}") from e
-    return take(data.train)[0][r.n_train:]
+    "Training images that are left, without their labels."
+    data = data or resolve_data(recipe, None, 'cpu')
+    return take(data.unlabelled(n), n)[0]
 
 @patch
 def game_batch(self:AFDTricks,

@@ -165,6 +165,11 @@ def check_data(
         s = getattr(data, part)
         if isinstance(s, TensorSplit): check_images(s.x)
         check_labels(s.y, len(s), data.n_classes)
+    if isinstance(data.rest, TensorSplit):
+        shape = tuple(check_images(data.rest.x).shape[1:])
+        if shape != data.shape:
+            raise ValueError(f"the images of rest are {shape}, the others "
+                             f"{data.shape}")
 
 # %% ../../nbs/1_method/09_recipe.ipynb #5495a1e8
 def resolve_data(

@@ -49,8 +49,9 @@ class Method:
         model:Classifier,  # E and Dc
         recipe:Recipe,     # of the training
         generator:torch.Generator, # on the model's device
+        data:Data=None,    # that is trained on, if it has more to give
     ):
-        self.model, self.recipe = model, recipe
+        self.model, self.recipe, self.data = model, recipe, data
         self.settings = recipe.settings
         self.generator = generator
         self.players, self.optimizers = {}, {} # what a resume restores
@@ -147,8 +148,8 @@ def start_loop(
     gens = {k: generator(3*r.seed + i, d) for i, (k, d) in enumerate(
         dict(order=cpu, augment=device, attack=device).items())}
     with seeded(r.seed + 1):
-        m = get_method(r.method)(model, r, sharded(gens['attack'],
-                                                   r.batch_size))
+        m = get_method(r.method)(model, r, sharded(
+            gens['attack'], r.batch_size), data)
     return TrainState(r, m, build() if r.ema_decay else model, gens, [], {})
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #42a38909
