@@ -1023,6 +1023,7 @@ FIELDS = { # a field, and values that are none
     'depth': [-1, 1.5, None], 'gp_weight': [-1, NAN, None],
     'da_steps': [0, 1.5], 'beta': [-1, NAN, INF, 'x'],
     'momentum': [-.1, NAN, INF], 'gamma': [-1, NAN], 'ema_decay': [-1, 1, NAN],
+    'awp_gamma': [-.1, NAN, INF, None, '1'], 'select_by': ['best', None, 1],
     'lr_embedding': [-1, NAN, INF, 'x', None], 'weight_decay': [-1, NAN],
     'lr': [-1, NAN, None], 'wd_embedding': [-1, NAN, 'x'],
     'attack_objective': ['both', None], 'da_init': ['zeros', None],

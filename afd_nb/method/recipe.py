@@ -11,9 +11,9 @@ import dataclasses, json, math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from .settings import (RESERVED, REGISTRY, check_types,
-                                    complete_settings, registered,
-                                    registries, settings_class,
+from .settings import (RESERVED, REGISTRY, check_awp,
+                                    check_types, complete_settings,
+                                    registered, registries, settings_class,
                                     takes_settings)
 
 # %% ../../nbs/1_method/09_recipe.ipynb #1c872bf5
@@ -69,11 +69,13 @@ class Recipe:
     schedule:str = 'step'  # step, cosine, constant
     milestones:tuple = None     # step: epochs after which lr falls
     gamma:float = .1       # step: by how much it falls
+    awp_gamma:float = 0.   # adversarial weight perturbation; 0 is off
     ema_decay:float = 0.   # of the averaged weights; 0 is off
     fuse_bn:bool = True    # attack the fused network, channels last
     precision:str = 'auto' # of the training passes: float32, bfloat16;
                            # auto: float32, on every device
     valid_steps:int = 20   # PGD steps of the validation each epoch
+    select_by:str = 'pgd'  # what picks the epoch there: pgd, apgd-t
     on_failure:str = 'warn' # what looks like failure: warn, or stop
     seed:int = 0           # weights, order, held-out images, attack
     modules:dict = noted() # kind -> module that registered its name
@@ -85,10 +87,11 @@ RESERVED[:] = [f.name for f in fields(Recipe)]
 # %% ../../nbs/1_method/09_recipe.ipynb #051ec3f5
 POSITIVE = ('n_train', 'n_valid', 'image_size', 'epochs', 'batch_size',
             'valid_steps')
-AT_LEAST_0 = 'eps steps lr momentum weight_decay gamma'.split()
+AT_LEAST_0 = 'eps steps lr momentum weight_decay gamma awp_gamma'.split()
 CHOICES = dict(precision=('auto', 'float32', 'bfloat16'),
                on_failure=('warn', 'stop'),
-               schedule=('step', 'cosine', 'constant'))
+               schedule=('step', 'cosine', 'constant'),
+               select_by=('pgd', 'apgd-t'))
 
 # %% ../../nbs/1_method/09_recipe.ipynb #0b8b44f9
 def complete(r:Recipe):
@@ -120,6 +123,7 @@ def complete(r:Recipe):
     check_int('seed', r.seed, -2**62, high=2**62)
     if r.step_size is not None:
         check_number('step_size', r.step_size, 0, above=True)
+    if r.awp_gamma: check_awp(r)
 
 # %% ../../nbs/1_method/09_recipe.ipynb #a940ad79
 def lr_factor(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REGISTRY', 'HOMES', 'RESERVED', 'setting', 'Settings', 'register_method', 'get_method', 'settings_class',
-           'takes_settings', 'module_of', 'registered', 'registries', 'check_registered']
+           'takes_settings', 'module_of', 'registered', 'registries', 'check_registered', 'check_call', 'check_awp',
+           'selection_column']
 
 # %% ../../nbs/1_method/08_settings.ipynb #c08cced1
 import dataclasses, difflib, functools, importlib
@@ -200,3 +201,41 @@ def check_registered(
         home = r.modules.get(kind)
         if home is None: check_choice(kind, name, registry)
         raise ValueError(missing_name(kind, name, home))
+
+def check_call(
+    recipe, # a `Recipe` that is to be trained
+    out,    # the run's folder, or None
+    resume:bool, # go on with the run in `out`
+    keep,   # keep the weights of every so many epochs, or None
+):
+    "Refuse what `fit` cannot do, before any work: ValueError."
+    from afd_nb.support.checks import check_number
+    check_registered(recipe)
+    if resume and out is None:
+        raise ValueError("resume=True needs out=…, the run's folder")
+    if keep is not None:
+        check_number('keep', keep, 1)
+        if out is None: raise ValueError("keep needs out=…, a folder")
+
+def check_awp(
+    r, # a `Recipe` with its settings
+):
+    "Refuse weight perturbation where it makes no sense: ValueError."
+    if r.method == 'yopo': raise ValueError(
+        f"awp_gamma={r.awp_gamma} is no use with yopo: its attack is made "
+        "of the very gradients that its step takes")
+    if getattr(r.settings, 'sam_rho', 0): raise ValueError(
+        "awp_gamma and sam_rho both move the weights uphill; set one of "
+        "them to 0")
+
+def selection_column(
+    method, # a `Method`, with its recipe
+)->str: # of the history
+    "What picks the epoch; ValueError if `select_by` cannot."
+    own, by = method.selection_metric, method.recipe.select_by
+    if by == 'pgd': return own
+    if own != 'valid_robust':
+        raise ValueError(f"select_by={by!r} is no use: the method "
+                         f"{method.recipe.method!r} picks its epoch by "
+                         f"{own}")
+    return 'valid_' + by.replace('-', '_')

@@ -6,8 +6,9 @@
 __all__ = ['Method', 'validate', 'start_loop', 'train_epoch', 'fit']
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #4102d537
-import importlib.util, math, sys, time, warnings
+import sys, time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .data import Data
-from .more_attacks import get_attack
+from .more_attacks import apgd, get_attack
 from .networks import (Classifier, NORMALISATION,
                                     convert_sync_batchnorm, create_model)
 from .network_files import checked_state_dict
@@ -24,19 +25,19 @@ from .recipe import Recipe, lr_factor, resolve_data
 from .run_folder import (Run, TrainState, end_run,
                                       load_loop_state, lock_run_folder,
                                       save_loop)
-from .settings import (Settings, check_registered,
-                                    get_method)
-from ..support.checks import check_number
+from .settings import (Settings, check_call, get_method,
+                                    selection_column)
 from ..support.freezing import full_float32
 from ..support.processes import (as_device, defer_interrupts,
-                                      dist_info, mean_over, on_main)
+                                      dist_info, on_main)
 from ..support.random_numbers import generator, seeded
 from ..support.splits import batches, take
-from ..support.training_monitor import (TrainingFailure,
-                                             TrainingWarning,
-                                             new_failures)
-from ..support.training_steps import (accuracy, divergence_error,
-                                           sharded, update_average)
+from afd_nb.support.training_monitor import (
+    TrainingFailure, check_finite_row, log_epoch, report_failures,
+    tensorboard)
+from afd_nb.support.training_steps import (
+    accuracy, awp_step, divergence_error, epoch_means, epoch_noise, sharded,
+    toward_each, update_average)
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #dad306b4
 class Method:
@@ -58,6 +59,7 @@ class Method:
         self.setup()
 
     def setup(self): "Make players and optimisers."
+    def begin(self): "Before the first batch; `players` keep the result."
     def step(self,
         x:Tensor, # images (b, c, h, w) in [0, 1]
         y:Tensor, # labels (b,)
@@ -122,15 +124,19 @@ def validate(
     model:nn.Module, # images -> logits
     x:Tensor,        # images (n, c, h, w) of the validation split
     y:Tensor,        # their labels (n,)
-    recipe:Recipe,        # eps, norm, valid_steps
-)->dict: # valid_clean, valid_robust in [0, 1]
+    recipe:Recipe,   # eps, norm, valid_steps, select_by
+)->dict: # valid_clean, valid_robust, valid_apgd_t, in [0, 1]
     "Clean and robust accuracy on the held-out images."
-    g = generator(0, x.device)
-    pgd = lambda m, x, y, g: get_attack('pgd')(
-        m, x, y, eps=recipe.eps, norm=recipe.norm, steps=recipe.valid_steps,
-        generator=g, early_stop=True, fuse_bn=recipe.fuse_bn)
-    return dict(valid_clean=accuracy(model, x, y),
-                valid_robust=accuracy(model, x, y, pgd, generator=g))
+    g, r = generator(0, x.device), recipe
+    own = dict(eps=r.eps, norm=r.norm, steps=r.valid_steps,
+               early_stop=True, fuse_bn=r.fuse_bn)
+    pgd = lambda m, x, y, g: get_attack('pgd')(m, x, y, generator=g, **own)
+    row = dict(valid_clean=accuracy(model, x, y),
+               valid_robust=accuracy(model, x, y, pgd, generator=g))
+    if r.select_by == 'pgd': return row
+    toward = partial(apgd, loss='margin', random_start=False, **own)
+    return row | dict(valid_apgd_t=accuracy(model, x, y,
+                                            toward_each(toward)))
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #4fd9c11a
 def start_loop(
@@ -150,6 +156,7 @@ def start_loop(
     with seeded(r.seed + 1):
         m = get_method(r.method)(model, r, sharded(
             gens['attack'], r.batch_size), data)
+    selection_column(m) # refuses what cannot be selected by
     return TrainState(r, m, build() if r.ema_decay else model, gens, [], {})
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #42a38909
@@ -163,6 +170,8 @@ def train_epoch(
     n, epoch = len(split)//r.batch_size, len(state.history)
     g, augment = state.generators['order'], state.generators['augment']
     m.model.train()
+    learn = m.step if not r.awp_gamma else partial(awp_step, m,
+                                                   gamma=r.awp_gamma)
     for i, (x, y) in enumerate(batches(
             split, r.batch_size, generator=g,
             augment=sharded(augment, r.batch_size) if r.augment else None,
@@ -172,51 +181,29 @@ def train_epoch(
             for group in opt.param_groups:
                 group['lr'] = group['full_lr']*factor
         m.progress = (epoch + i/n)/r.epochs
-        for k, v in m.step(x, y).items(): sums[k] = sums.get(k, 0.) + v
+        for k, v in learn(x, y).items(): sums[k] = sums.get(k, 0.) + v
         if r.ema_decay:
             update_average(state.mean, m.model, r.ema_decay, state.steps)
         state.steps += 1
         if tick: tick()
-    device = m.model.Dc.weight.device
-    flat = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device)
-                        for v in sums.values()])
-    mean_over([flat])
-    return {k: v/n for k, v in zip(sums, flat.tolist())}
+    return epoch_means(sums, n, m.model.Dc.weight.device)
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #9089542f
 def finish_epoch(state:TrainState, row:dict, valid):
     "Validate, append to the history, keep the weights if they are best."
-    epoch = len(state.history) + 1
-    bad = [k for k, v in row.items() if not math.isfinite(v)]
-    if bad: raise FloatingPointError(
-        f"{bad[0]} is {row[bad[0]]} in epoch {epoch}; lower the learning "
-        "rates (the last good epoch is kept)")
-    row = dict(epoch=epoch, **row,
-               **state.method.validate(state.mean, *valid))
-    for said in new_failures([*state.history, row],
-                             state.method.model.Dc.out_features):
-        said = f'epoch {epoch}: {said}'
-        if state.recipe.on_failure == 'stop': raise TrainingFailure(
-            f"{said} (the last good epoch is kept)")
-        if dist_info().main:
-            warnings.warn(said, TrainingWarning, stacklevel=2)
+    epoch, m = len(state.history) + 1, state.method
+    check_finite_row(row, epoch)
+    row = dict(epoch=epoch, **row, **m.validate(state.mean, *valid))
+    report_failures([*state.history, row], m.model.Dc.out_features,
+                    state.recipe.on_failure)
     state.history.append(row)
-    score = lambda h: (h[state.method.selection_metric], h['valid_clean'])
+    score = lambda h: (h[selection_column(m)], h['valid_clean'])
     if score(row) >= max(map(score, state.history)): # of equals the later
         state.best_epoch = len(state.history)
         state.best = {k: v.detach().cpu().clone()
                       for k, v in state.mean.state_dict().items()}
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #bab7183b
-def check_call(recipe:Recipe, out, resume:bool, keep):
-    "Refuse what `fit` cannot do, before any work."
-    check_registered(recipe)
-    if resume and out is None:
-        raise ValueError("resume=True needs out=…, the run's folder")
-    if keep is not None:
-        check_number('keep', keep, 1)
-        if out is None: raise ValueError("keep needs out=…, a folder")
-
 def enter_run(state:TrainState, out, resume:bool, keep, stack:ExitStack):
     "Make or lock the run's folder, and go back to what it holds."
     if out is not None:
@@ -264,15 +251,13 @@ def fit(
         return end_run(l, device, out and Path(out))
 
 # %% ../../nbs/1_method/11_training_loop.ipynb #0d7915e0
-def epoch_noise(r:Recipe, done:int): # a context
-    "What a network draws by itself (dropout): by seed, epoch and process."
-    return seeded(1_000_003*(done + 1) + 7919*dist_info().rank + r.seed)
-
 def run_epochs(state:TrainState, data, device, out, progress):
     "The epochs that are left, each saved when it is done."
     r, valid = state.recipe, take(data.valid)
     n, done = len(data.train)//r.batch_size, len(state.history)
     board = tensorboard(out)
+    if not done:
+        with epoch_noise(r.seed, done=-1): state.method.begin()
     with tqdm(total=r.epochs*n, initial=done*n, unit='batch',
               desc=r.method, disable=progress is not True) as bar:
         count = progress if callable(progress) else bar.update
@@ -281,7 +266,7 @@ def run_epochs(state:TrainState, data, device, out, progress):
                 tick = lambda: (count(), here())
                 while len(state.history) < r.epochs:
                     begin = time.perf_counter()
-                    with epoch_noise(r, done=len(state.history)):
+                    with epoch_noise(r.seed, done=len(state.history)):
                         row = train_epoch(state, data.train, tick)
                     finish_epoch(state, row, valid)
                     state.seconds += time.perf_counter() - begin
@@ -294,18 +279,3 @@ def run_epochs(state:TrainState, data, device, out, progress):
             raise
         finally:
             if board: board.close()
-
-# %% ../../nbs/1_method/11_training_loop.ipynb #69605dd7
-def log_epoch(row:dict, bar, board):
-    "The last epoch, on the bar and on the board."
-    bar.set_postfix({k: f'{row[k]:.1%}' for k in
-                     ('valid_clean', 'valid_robust')})
-    for k, v in row.items():
-        if board: board.add_scalar(k, v, row['epoch'])
-
-def tensorboard(out):
-    "A TensorBoard writer into `out`, if TensorBoard is installed."
-    if (out is None or not dist_info().main
-            or not importlib.util.find_spec('tensorboard')): return None
-    from torch.utils.tensorboard import SummaryWriter
-    return SummaryWriter(out)

@@ -6,6 +6,11 @@
 __all__ = ['LARGE', 'TINY', 'LONG', 'diverges', 'da_collapses', 'gradient_vanished', 'TrainingWarning', 'TrainingFailure',
            'detect_failures', 'new_failures', 'failure_log']
 
+# %% ../../nbs/appendix_a_support/15_training_monitor.ipynb #4b38fa75
+import importlib.util, math, warnings
+
+from .processes import dist_info
+
 # %% ../../nbs/appendix_a_support/15_training_monitor.ipynb #1ffe9e0d
 LARGE = 1e4 # a loss beyond it diverges
 TINY = 1e-8 # a gradient below it has vanished
@@ -131,3 +136,41 @@ def failure_log(
     """
     return [f'epoch {k}: {v}' for k in range(1, len(history) + 1)
             for v in new_failures(history[:k], n_classes)]
+
+# %% ../../nbs/appendix_a_support/15_training_monitor.ipynb #fd8d068f
+def check_finite_row(
+    row:dict,  # means of an epoch
+    epoch:int, # counted from 1
+):
+    "FloatingPointError if a number of an epoch is none."
+    bad = [k for k, v in row.items() if not math.isfinite(v)]
+    if bad: raise FloatingPointError(
+        f"{bad[0]} is {row[bad[0]]} in epoch {epoch}; lower the learning "
+        "rates (the last good epoch is kept)")
+
+def report_failures(
+    history:list,   # a dict an epoch
+    n_classes:int,  # of the data set
+    on_failure:str, # 'warn' or 'stop'
+):
+    "Warn of what the last epoch began, or stop: `TrainingFailure`."
+    for said in new_failures(history, n_classes):
+        said = f'epoch {len(history)}: {said}'
+        if on_failure == 'stop': raise TrainingFailure(
+            f"{said} (the last good epoch is kept)")
+        if dist_info().main:
+            warnings.warn(said, TrainingWarning, stacklevel=3)
+
+def log_epoch(row:dict, bar, board):
+    "The last epoch, on the bar and on the board."
+    bar.set_postfix({k: f'{row[k]:.1%}' for k in
+                     ('valid_clean', 'valid_robust')})
+    for k, v in row.items():
+        if board: board.add_scalar(k, v, row['epoch'])
+
+def tensorboard(out):
+    "A TensorBoard writer into `out`, if TensorBoard is installed."
+    if (out is None or not dist_info().main
+            or not importlib.util.find_spec('tensorboard')): return None
+    from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(out)
