@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from afd_nb.results.experiments import all_experiments, recorded
+from afd_nb.results.experiments import all_experiments
+from afd_nb.results.choice import recorded
 from afd_nb.robustness.records import read_record
 from afd_nb.tools.experiments_command import afd_experiment
 

@@ -11,9 +11,8 @@ __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS',
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
-from ..method.recipe import Recipe, flat_fields, from_dict
+from ..method.recipe import Recipe
 from ..method.settings import HOMES
 
 # %% ../../nbs/5_results/01_experiments.ipynb #36cc5e19
@@ -223,28 +222,6 @@ def recipe_argv(
             elif f.type is tuple: flags += [f'--{f.name}', *map(str, v)]
             else: flags += [f'--{f.name}', str(v)]
     return flags
-
-# %% ../../nbs/5_results/01_experiments.ipynb #5a6c0d82
-SINCE = {'fuse_bn', 'precision', 'joint_batch', 'da_init'} # schema 2
-
-def same_training(r:Recipe, d:dict, schema=2)->bool: # d: in a record
-    "Is it the same training, to the bit? An older one, as it was asked."
-    old, beside = flat_fields(from_dict(d)), SINCE if schema < 2 else set()
-    return all(old.get(k) == v for k, v in flat_fields(r).items()
-               if k not in beside)
-
-def recorded(experiment, size, seed, records)->dict: # {} if there is none
-    "The record of a training; ValueError if it is of another one."
-    from afd_nb.robustness.records import read_record
-    r = experiment.recipe(size, seed)
-    p = Path(records)/r.dataset/r.method/f'{experiment.run_name(seed)}.json'
-    if not p.exists(): return {}
-    rec = read_record(p)
-    if not same_training(r, rec['recipe'], rec['schema']):
-        raise ValueError(f"{p} records another training than "
-                         f"{experiment.name} at "
-                         f"size {size}; give another --records")
-    return rec
 
 # %% ../../nbs/5_results/01_experiments.ipynb #c95a3f35
 EVALUATIONS = { # to afd_evaluate

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..results.experiments import (GROUPS, SIZES, find_experiments,
-                                        same_training)
+from ..results.experiments import GROUPS, SIZES, find_experiments
+from ..results.choice import same_training
 from .command_line import plain_errors
 from .experiment_graph import (by_dataset, folders,
                                            graph_options)
