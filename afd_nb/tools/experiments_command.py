@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..results.experiments import GROUPS, SIZES, find_experiments
-from ..results.choice import same_training
 from .command_line import plain_errors
 from .experiment_graph import (by_dataset, folders,
                                            graph_options)
@@ -30,6 +29,7 @@ def check_begun(
     from afd_nb.method.recipe import from_json
     from afd_nb.robustness.records import record_path
     from afd_nb.robustness.record_updates import check_addable
+    from afd_nb.results.choice import same_training
     for dataset, es in by_dataset(names).items():
         at = folders(dataset, size, runs, records, data)['records']
         for e, seed in ((e, s) for e in es for s in range(seeds)):
