@@ -7,7 +7,6 @@ __all__ = ['LOSSES', 'cross_entropy', 'margin_loss', 'dlr_loss', 'loss_of', 'Tar
            'check_loss', 'loss_and_grad', 'expected_loss_and_grad', 'seeded_noise']
 
 # %% ../../nbs/appendix_a_support/20_attack_losses.ipynb #fa0f91d1
-import math
 from contextlib import contextmanager
 from typing import Callable
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backends import logit_margin
 from .checks import (check_choice, check_labels,
                                    check_number)
 from .model_checks import check_answer, two_or_more
@@ -47,9 +47,7 @@ def margin_loss(
     """
     two_or_more(z)
     check_labels(y, n_classes=z.shape[1])
-    right = z.gather(1, y[:, None])[:, 0]
-    others = z.scatter(1, y[:, None], -math.inf)
-    return others.amax(1) - right
+    return -logit_margin(z, y)
 
 def dlr_loss(
     z:Tensor, # logits (b, classes), three classes or more

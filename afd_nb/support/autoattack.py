@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from .backends import (AllFooled, Outcome, WholeBatch,
-                                     distances)
+                                     distances, logit_margin)
 from .checks import check_choice
 from .eval_cache import max_batch_size
 
@@ -207,9 +207,7 @@ def square_linf(part, net, x, y): # -> x_adv
     "Square in Linf; squares that change nothing are not asked about."
     low, high = (x - part.eps).clamp(0, 1), (x + part.eps).clamp(0, 1)
     def margin(v, y):
-        with torch.no_grad(): z = net(v)
-        rest = z.scatter(1, y[:, None], -math.inf).amax(1)
-        return z.gather(1, y[:, None])[:, 0] - rest
+        with torch.no_grad(): return logit_margin(net(v), y)
     stripes = torch.rand(len(x), x.shape[1], 1, x.shape[3]).to(x.device)
     best = torch.where(2*stripes - 1 > 0, high, low)
     least = margin(best, y)

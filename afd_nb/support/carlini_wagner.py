@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .backends import (Outcome, criterion, distances,
-                                     targets_of)
+                                     logit_margin, targets_of)
 from .checks import check_choice, check_int
 
 # %% ../../nbs/appendix_a_support/18_carlini_wagner.ipynb #1ca1c054
@@ -32,8 +32,7 @@ def to_pixels(
 # %% ../../nbs/appendix_a_support/18_carlini_wagner.ipynb #2a3fef67
 def margin(z, k, toward): # logits, classes (b,) -> (b,)
     "Negative where fooled: taken for another than k, or for k if `toward`."
-    rest = z.scatter(1, k[:, None], -torch.inf).amax(1)
-    m = z.gather(1, k[:, None])[:, 0] - rest
+    m = logit_margin(z, k)
     return -m if toward else m
 
 def first_constant(m, v, x): # the margin's function, errors, images -> (b,)
@@ -104,5 +103,5 @@ def cw_attack(settings)->Callable: # Attack.f
         near[~fooled] = x[~fooled]
         return Outcome(shorten(m, x, near, fooled, -(-2*steps//5), step_size,
                                rounds), y < 0)
-    f.own_code = 'support.carlini_wagner',
+    f.own_code = 'support.carlini_wagner', 'support.backends'
     return f
