@@ -10,6 +10,7 @@ __all__ = ['INITS', 'check_features', 'started', 'Discriminator', 'check_both', 
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -35,7 +36,7 @@ def check_features(
                          f"labels (n,), got {tuple(h.shape)} and "
                          f"{tuple(y.shape)}")
 
-# %% ../../nbs/1_method/06_discriminator.ipynb #369049d2
+# %% ../../nbs/1_method/06_discriminator.ipynb #5459ae94
 INITS = 'xavier', 'normal' # of the last layer and the label embedding
 
 def started(
@@ -46,6 +47,7 @@ def started(
     if init == 'xavier': nn.init.xavier_uniform_(m.weight)
     return m
 
+# %% ../../nbs/1_method/06_discriminator.ipynb #369049d2
 class Discriminator(nn.Module):
     "Da(h, y): one logit an image, positive for clean (Sec. 3.2)."
     def __init__(self,
@@ -168,77 +170,86 @@ class DiscriminatorProbe:
         self.steps, self.batch_size, self.every, self.seed = (
             steps, batch_size, every, seed)
 
-    def fit(self,
-        h:Tensor,      # clean features (n, d), n at least 4
-        h_adv:Tensor,  # perturbed features (n, d) of the same images
-        y:Tensor=None, # labels (n,) that the discriminator sees; None: none
-    ): # self; TypeError or ValueError for features that nothing can learn
-        "Train on half of the images, test on the other."
-        if y is None: y = torch.zeros(len(h), dtype=torch.int64)
-        check_both(h, h_adv, y)
-        check_labels(y, n_classes=self.n_classes)
-        h, h_adv, y = h.detach().cpu(), h_adv.detach().cpu(), y.cpu()
-        self.train, self.test = random_halves(len(h), self.seed)
-        if self.in_sample: self.train = self.test
-        h, h_adv = standardize(h, h_adv, self.train)
-        self.rows = []
-        (self.fit_linear if self.linear else self.fit_network)(h, h_adv, y)
-        self.curve = pd.DataFrame(self.rows)
-        return self
+# %% ../../nbs/1_method/06_discriminator.ipynb #7897a602
+@patch
+def fit(self:DiscriminatorProbe,
+    h:Tensor,      # clean features (n, d), n at least 4
+    h_adv:Tensor,  # perturbed features (n, d) of the same images
+    y:Tensor=None, # labels (n,) that the discriminator sees; None: none
+): # self; TypeError or ValueError for features that nothing can learn
+    "Train on half of the images, test on the other."
+    if y is None: y = torch.zeros(len(h), dtype=torch.int64)
+    check_both(h, h_adv, y)
+    check_labels(y, n_classes=self.n_classes)
+    h, h_adv, y = h.detach().cpu(), h_adv.detach().cpu(), y.cpu()
+    self.train, self.test = random_halves(len(h), self.seed)
+    if self.in_sample: self.train = self.test
+    h, h_adv = standardize(h, h_adv, self.train)
+    self.rows = []
+    (self.fit_linear if self.linear else self.fit_network)(h, h_adv, y)
+    self.curve = pd.DataFrame(self.rows)
+    return self
 
-    def fit_network(self,
-        h:Tensor,     # clean features (n, d), standardized
-        h_adv:Tensor, # perturbed features (n, d), standardized
-        y:Tensor,     # labels (n,)
-    ):
-        "Adam on binary cross-entropy, clean against perturbed."
-        i, n_classes = self.train, self.n_classes or int(y.max()) + 1
-        scale = h[i].std().clamp_min(1e-6)
-        with seeded(self.seed):
-            net = Discriminator(h.shape[1], n_classes, spectral_norm=False,
-                                init='normal').to(h)
-        opt = torch.optim.Adam(net.parameters(), 1e-3)
-        g, size = generator(self.seed), min(self.batch_size, len(i))
-        says_clean = lambda v, i: net(v[i]/scale, y[i])
-        for step in range(self.steps + 1):
-            if step % self.every == 0 or step == self.steps:
-                with torch.no_grad():
-                    self.count(step, *(says_clean(v, self.test) > 0
-                                       for v in (h, h_adv)))
-            if step == self.steps: break
-            batch = i[torch.randint(len(i), (size,), generator=g)]
-            with torch.enable_grad():
-                loss = (F.softplus(-says_clean(h, batch))
-                        + F.softplus(says_clean(h_adv, batch))).mean()
-            opt.zero_grad(); loss.backward(); opt.step()
+# %% ../../nbs/1_method/06_discriminator.ipynb #0ee62136
+@patch
+def fit_network(self:DiscriminatorProbe,
+    h:Tensor,     # clean features (n, d), standardized
+    h_adv:Tensor, # perturbed features (n, d), standardized
+    y:Tensor,     # labels (n,)
+):
+    "Adam on binary cross-entropy, clean against perturbed."
+    i, n_classes = self.train, self.n_classes or int(y.max()) + 1
+    scale = h[i].std().clamp_min(1e-6)
+    with seeded(self.seed):
+        net = Discriminator(h.shape[1], n_classes, spectral_norm=False,
+                            init='normal').to(h)
+    opt = torch.optim.Adam(net.parameters(), 1e-3)
+    g, size = generator(self.seed), min(self.batch_size, len(i))
+    says_clean = lambda v, i: net(v[i]/scale, y[i])
+    for step in range(self.steps + 1):
+        if step % self.every == 0 or step == self.steps:
+            with torch.no_grad():
+                self.count(step, *(says_clean(v, self.test) > 0
+                                   for v in (h, h_adv)))
+        if step == self.steps: break
+        batch = i[torch.randint(len(i), (size,), generator=g)]
+        with torch.enable_grad():
+            loss = (F.softplus(-says_clean(h, batch))
+                    + F.softplus(says_clean(h_adv, batch))).mean()
+        opt.zero_grad(); loss.backward(); opt.step()
 
-    def fit_linear(self,
-        h:Tensor,     # clean features (n, d), standardized
-        h_adv:Tensor, # perturbed features (n, d), standardized
-        y:Tensor,     # labels (n,), not looked at
-    ):
-        "Logistic regression, which sees no label."
-        from sklearn.linear_model import LogisticRegression
-        side = torch.tensor([1, 0]).repeat_interleave(len(self.train))
-        fit = LogisticRegression(max_iter=1000).fit(
-            torch.cat([h[self.train], h_adv[self.train]]).numpy(),
-            side.numpy())
-        self.count(int(fit.n_iter_[0]), *(torch.from_numpy(
-            fit.predict(v[self.test].numpy()) == 1) for v in (h, h_adv)))
+# %% ../../nbs/1_method/06_discriminator.ipynb #39277926
+@patch
+def fit_linear(self:DiscriminatorProbe,
+    h:Tensor,     # clean features (n, d), standardized
+    h_adv:Tensor, # perturbed features (n, d), standardized
+    y:Tensor,     # labels (n,), not looked at
+):
+    "Logistic regression, which sees no label."
+    from sklearn.linear_model import LogisticRegression
+    side = torch.tensor([1, 0]).repeat_interleave(len(self.train))
+    fit = LogisticRegression(max_iter=1000).fit(
+        torch.cat([h[self.train], h_adv[self.train]]).numpy(),
+        side.numpy())
+    self.count(int(fit.n_iter_[0]), *(torch.from_numpy(
+        fit.predict(v[self.test].numpy()) == 1) for v in (h, h_adv)))
 
-    def count(self,
-        step:int,         # of Adam, or of logistic regression's solver
-        clean:Tensor,     # are clean features called clean? bool (m,)
-        perturbed:Tensor, # are perturbed features? bool (m,)
-    ):
-        "Two rows of the curve, one a side."
-        self.correct = clean, ~perturbed
-        for side, right in zip(('clean', 'perturbed'), self.correct):
-            low, high = wilson(int(right.sum()), len(right))
-            self.rows.append(dict(step=step, side=side, n=len(right),
-                                  accuracy=right.double().mean().item(),
-                                  low=float(low), high=float(high)))
+# %% ../../nbs/1_method/06_discriminator.ipynb #04fd3a66
+@patch
+def count(self:DiscriminatorProbe,
+    step:int,         # of Adam, or of logistic regression's solver
+    clean:Tensor,     # are clean features called clean? bool (m,)
+    perturbed:Tensor, # are perturbed features? bool (m,)
+):
+    "Two rows of the curve, one a side."
+    self.correct = clean, ~perturbed
+    for side, right in zip(('clean', 'perturbed'), self.correct):
+        low, high = wilson(int(right.sum()), len(right))
+        self.rows.append(dict(step=step, side=side, n=len(right),
+                              accuracy=right.double().mean().item(),
+                              low=float(low), high=float(high)))
 
-    def accuracy(self)->float: # in [0, 1]; 1/2 is chance
-        "Accuracy on the test half, clean and perturbed features alike."
-        return torch.cat(self.correct).double().mean().item()
+@patch
+def accuracy(self:DiscriminatorProbe)->float: # in [0, 1]; 1/2 is chance
+    "Accuracy on the test half, clean and perturbed features alike."
+    return torch.cat(self.correct).double().mean().item()

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..support.checks import check_choice
 from ..support.processes import dist_info, mean_over
 from ..support.random_numbers import seeded
-from ..support.layers import Features, features_of
 
 # %% ../../nbs/1_method/02_networks.ipynb #59d7d00f
 class BasicBlock(nn.Module):

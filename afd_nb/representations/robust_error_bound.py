@@ -226,7 +226,7 @@ def plot_bound(
             ax.bar(place, t[k], bottom=base, label=label, color=color,
                    hatch=hatch, edgecolor='#444444', lw=.6, width=.55)
             base = base + t[k].values
-        ax.plot(place, t.robust_error, 'D', color='#EE6677', mec='black',
+        ax.plot(place, t.robust_error, 'D', color='#EE8800', mec='black',
                 ms=6, label='measured error')
         ax.axhline(1, color='k', lw=1.2, ls=(0, (1, 2)), zorder=3,
                    label='vacuous from here')

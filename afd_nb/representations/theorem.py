@@ -140,8 +140,8 @@ def plot_theorem(
     for (policy, size), t in table.groupby(['policy', 'size'], sort=False):
         name = dict(gradient=f'gradient step, η = {size:g}',
                     pgd=f'PGD, eps = {size:g}')[policy]
-        look = dict(gradient=dict(color='#228833', ls='--', marker='s'),
-                    pgd=dict(color='#EE6677', ls='-', marker='o'))[policy]
+        look = dict(gradient=dict(color='#33BBEE', ls='--', marker='s'),
+                    pgd=dict(color='#EE8800', ls='-', marker='o'))[policy]
         a.plot(t.keep, t.gap, ms=3.5, label=name, **look)
         c.plot(t.keep, 100*t.robust, ms=3.5, label=name, **look)
     b.plot(t.keep, t.gradient, 'k-', marker='o', ms=3.5)

@@ -226,6 +226,7 @@ def has_linear(
     "Is any of its layers linear?"
     return any(isinstance(m, nn.Linear) for m in net.modules())
 
+# %% ../../nbs/appendix_a_support/11_layers.ipynb #0383e4a1
 def keeps_protocol(
     mine, # what features(x) gave
     h,    # what the last linear layer was given, or None

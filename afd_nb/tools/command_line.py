@@ -91,6 +91,7 @@ class Target:
     order:str=''      # of the images that it is attacked on
     sample:bool=False # its images are those of `load_sample`
 
+# %% ../../nbs/appendix_b_tools/01_command_line.ipynb #1cf8a71f
 OFFICIAL = 'official:' # before the path of a checkpoint of the authors
 
 def check_target(
@@ -127,6 +128,7 @@ def check_targets(
             if asked and not run:
                 raise ValueError(f"{flag} is for runs; {text} is none")
 
+# %% ../../nbs/appendix_b_tools/01_command_line.ipynb #77c68643
 def load_target(
     text:str,       # as for `check_target`
     device,         # where the model goes

@@ -207,6 +207,7 @@ def diagnose_command(a):
     if a.out and dist_info().main:
         write_text(a.out, pd.concat(tables).to_csv(index=False))
 
+# %% ../../nbs/appendix_b_tools/16_run_commands.ipynb #35db9474
 def against_text(t)->str:
     "The checks that one of two networks shows more of; or that none does."
     odd = t[t.verdict.isin(['more', 'less'])]
