@@ -30,8 +30,10 @@ BAD = { # a setting that is refused, and another
     'elle': (dict(gap_weight=-1.), dict(gap_weight=math.nan)),
     'jarn': (dict(beta=-1.), dict(d_every=0), dict(inputs='pgd'),
              dict(game_start=1.5), dict(lr_adaptor=-.1)),
-    'rlfat': (dict(blocks=0), dict(eta=-1.), dict(form='mart'))}
-PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr', 'jarn'
+    'rlfat': (dict(blocks=0), dict(eta=-1.), dict(form='mart')),
+    'rst': (dict(unlabelled=-1), dict(natural_epochs=0), dict(beta=-1.),
+            dict(natural=3))}
+PGD_ALONE = 'ates', 'feature-scattering', 'yopo', 'llr', 'jarn', 'rst'
 
 
 def made(name, classes=3, shape=(1, 8, 8), network='small', seed=0, **kw):
@@ -155,7 +157,8 @@ def test_a_command_trains_it_on_a_folder_of_images(name, tmp_path):
     afd_train(['--dataset', 'folder', '--root', str(tmp_path/'own'),
                '--method', name, '--out', str(tmp_path/'run'), '--device',
                'cpu', *'--network small --eps .1 --steps 2 --epochs 1 '
-               '--batch_size 8 --n_valid 4 --valid_steps 1'.split()])
+               '--batch_size 8 --n_train 8 --n_valid 4 --valid_steps 1'
+               .split()])
     run = load_run(tmp_path/'run')
     assert run.recipe.method == name and run.finished
     assert run.model.n_classes == 3
@@ -302,3 +305,115 @@ def test_rlfat_refuses_what_its_form_cannot_attack_with():
     made('rlfat', attack='fgsm').step(x, y)
     with pytest.raises(ValueError, match='fgsm'):
         made('rlfat', attack='fgsm', form='trades')
+
+
+# ---- RST
+
+def digits(n_train=64):
+    from afd_nb.method.data import load_data
+    return load_data('digits', n_train=n_train)
+
+
+def rst(data, seed=0, augment=False, **kw):
+    "RST on ten classes, with images to label."
+    model = create_model('small', (1, 8, 8), 10, seed=seed).train()
+    r = Recipe(method='rst', natural_epochs=1, augment=augment,
+               **SHORT | dict(n_valid=None) | kw)
+    return get_method('rst')(model, r, generator(seed), data)
+
+
+@pytest.mark.parametrize('kw', [{}, dict(joint_batch=True, beta=2.),
+                                dict(augment=True, ema_decay=.5)])
+def test_rst_without_unlabelled_images_is_trades(kw):
+    "To the bit; and with AWP it is TRADES with AWP."
+    runs = [fit(Recipe(method=m, **SHORT, **kw, **more, **awp), device='cpu')
+            for awp in ({}, dict(awp_gamma=.005))
+            for m, more in (('trades', {}), ('rst', dict(unlabelled=0)))]
+    for a, b in (runs[:2], runs[2:]):
+        assert weights(a.model).equal(weights(b.model))
+        assert a.history.equals(b.history)
+    assert not weights(runs[0].model).equal(weights(runs[2].model))
+    other = fit(Recipe(method='rst', **SHORT, **kw), device='cpu')
+    assert not weights(runs[0].model).equal(weights(other.model))
+
+
+def test_rst_never_looks_at_the_labels_it_should_not_know():
+    ours, blind = digits(), digits()
+    from afd_nb.support.splits import TensorSplit, take
+    x, y = take(blind.rest)
+    blind.rest = TensorSplit(x, torch.full_like(y, -7))
+    r = Recipe(method='rst', **SHORT | dict(n_valid=None))
+    a, b = (fit(r, d, device='cpu') for d in (ours, blind))
+    assert weights(a.model).equal(weights(b.model))
+    assert a.history.equals(b.history)
+
+
+def test_rst_labels_once_and_mixes_every_second_image():
+    m, d = rst(digits(), unlabelled=100), digits()
+    x, y = d.train.x[:9], d.train.y[:9]
+    assert (m.players['labels'].y == -1).all() and len(
+        m.players['labels'].y) == 100
+    calls, natural = [], m.natural_model
+
+    def counted():
+        calls.append(natural())
+        return calls[-1]
+    m.natural_model = counted
+    m.begin()
+    for _ in range(3): m.step(x, y)
+    assert len(calls) == 1
+    from afd_nb.support.splits import take
+    u = take(d.rest, 100)[0]
+    calls[0].eval()
+    with torch.no_grad(): says = calls[0](u).argmax(1)
+    assert m.players['labels'].y.equal(says)
+    x2, y2 = m.half_labelled(x, y)
+    assert x2[::2].equal(x[::2]) and y2[::2].equal(y[::2])
+    of = {v.numpy().tobytes(): k for v, k in zip(u, says.tolist())}
+    assert [of[v.numpy().tobytes()] for v in x2[1::2]] == y2[1::2].tolist()
+    assert not of.keys() & {v.numpy().tobytes() for v in d.valid.x}
+    again = rst(digits(), unlabelled=100, augment=True)
+    assert again.half_labelled(x, y)[0].shape == x.shape
+
+
+def test_rst_resumes_without_its_natural_model(tmp_path):
+    "The labels are in the state: the run that gave them may be gone."
+    import shutil
+    d = digits()
+    nt = Recipe(method='nt', **SHORT | dict(n_valid=None))
+    fit(nt, d, out=tmp_path/'nt', device='cpu')
+    r = Recipe(method='rst', natural=str(tmp_path/'nt'), awp_gamma=.005,
+               **SHORT | dict(n_valid=None))
+    whole, left = fit(r, d, device='cpu'), [3]
+
+    def stop(*_):
+        left[0] -= 1
+        if not left[0]: raise Stop
+    with pytest.raises(Stop):
+        fit(r, d, out=tmp_path/'two', progress=stop, device='cpu')
+    shutil.rmtree(tmp_path/'nt')
+    two = fit(r, d, out=tmp_path/'two', resume=True, device='cpu')
+    assert weights(two.model).equal(weights(whole.model))
+    assert two.history.equals(whole.history)
+    with pytest.raises(FileNotFoundError, match='nt is not a run'):
+        fit(r, d, device='cpu')
+
+
+def test_rst_refuses_data_without_images_to_label(tmp_path):
+    r = Recipe(method='rst', **SHORT | dict(n_train=None))
+    with pytest.raises(ValueError, match='needs n_train'):
+        fit(r, out=tmp_path/'run', device='cpu')
+    assert not (tmp_path/'run').exists()
+    with pytest.raises(ValueError, match='unlabelled=9999 beside'):
+        rst(digits(), unlabelled=9999)
+
+
+def test_rst_attacks_the_weights_of_trades_alone():
+    "The natural model is trained without AWP, and once."
+    from dataclasses import replace
+    d = digits()
+    plain = rst(d)
+    awp = get_method('rst')(plain.model, replace(
+        plain.recipe, awp_gamma=.005), generator(0), d)
+    for m in (plain, awp): m.begin()
+    assert plain.players['labels'].y.equal(awp.players['labels'].y)

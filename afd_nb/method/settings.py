@@ -64,7 +64,8 @@ HOMES = { # below afd_nb, the module and the class
     'mart': 'rivals.mart_and_dial:MART',
     'dial': 'rivals.mart_and_dial:DIAL',
     'llr': 'rivals.llr:LLR', 'elle': 'rivals.llr:ELLE',
-    'jarn': 'rivals.jarn:JARN', 'rlfat': 'rivals.rlfat:RLFAT'}
+    'jarn': 'rivals.jarn:JARN', 'rlfat': 'rivals.rlfat:RLFAT',
+    'rst': 'rivals.rst:RST'}
 RESERVED = [] # the fields of a recipe, in order; its page fills this in
 
 # %% ../../nbs/1_method/08_settings.ipynb #8a02c6f7
