@@ -48,7 +48,8 @@ from afd_nb.robustness.gradient_checks import fosc, loss_surface
 from afd_nb.robustness.masking import diagnose
 from afd_nb.support.layers import features_of
 from afd_nb.method.recipe import Recipe, from_json, to_json
-from afd_nb.robustness.signs import bounds, compare_diagnoses, row
+from afd_nb.robustness.masking_power import compare_diagnoses
+from afd_nb.robustness.signs import bounds, row
 from afd_nb.support import statistics
 from afd_nb.support.statistics import holm
 from afd_nb.method.settings import get_method
@@ -501,7 +502,7 @@ def test_the_report_is_whole(c, eps):
     with untouched(net):
         d = diagnose(net, c.x, c.y, eps=eps, steps=2, queries=3,
                      autoattack=dict(version='rand', steps=2, restarts=1))
-    assert len(d) == 15 and set(d.verdict) <= {'ok', 'suspicious', 'not run'}
+    assert len(d) == 18 and set(d.verdict) <= {'ok', 'suspicious', 'not run'}
     assert (d.value.isna() == (d.verdict == 'not run')).all()
     ran = d[d.verdict != 'not run']
     assert (ran.low <= ran.value + 1e-9).all()

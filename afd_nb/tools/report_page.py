@@ -14,8 +14,8 @@ import pandas as pd
 
 from ..method.recipe import Recipe, from_dict
 from ..robustness.attack_flags import parse_evaluation
-from ..robustness.signs import (CHECKS, compare_diagnoses,
-                                     recorded_diagnosis, summary)
+from ..robustness.masking_power import compare_diagnoses
+from ..robustness.signs import CHECKS, recorded_diagnosis, summary
 from ..support.plotting import figure_style
 from .html_report import (html_box, html_details, html_lines,
                                       html_table, html_text, write_page)

@@ -174,8 +174,9 @@ def diagnose_command(a):
     from tqdm.auto import tqdm
     from afd_nb.support.files import write_text
     from afd_nb.support.processes import dist_info
-    from afd_nb.robustness.masking import diagnose, diagnosis_passes
-    from afd_nb.robustness.signs import compare_diagnoses
+    from afd_nb.robustness.masking import diagnose
+    from afd_nb.robustness.masking_power import (compare_diagnoses,
+                                                 diagnosis_passes)
     aa = dict(steps=20, queries=500) if a.quick else {}
     jobs, tables = loaded_targets(a), []
     for t, *_ in jobs:
