@@ -79,11 +79,11 @@ def run(self:AttackRunner,
                         epsilons=[0., eps or self.eps],
                         seed=self.seed + seed, **settings, **self.more)
 
-@patch
-def count(self:AttackRunner, name, **settings):
+# %% ../../nbs/2_robustness/07_gradient_masking.ipynb #2b175c90
+def count(d:AttackRunner, name, **settings):
     "Tell `progress` of an attack that `run` does not run."
-    if self.more['progress']: self.more['progress'](num_passes(
-        attack(name, norm=self.norm, **settings), self.n, [0, 1]))
+    if d.more['progress']: d.more['progress'](num_passes(
+        attack(name, norm=d.norm, **settings), d.n, [0, 1]))
 
 # %% ../../nbs/2_robustness/07_gradient_masking.ipynb #22ee073e
 @patch
@@ -140,7 +140,7 @@ def by_autoattack(self:AttackRunner)->list: # of rows
     with frozen(self.model):
         classes = logits_of(self.model, self.x[:1]).shape[1]
     if classes < 4:
-        self.count('autoattack', **self.autoattack)
+        count(self, 'autoattack', **self.autoattack)
         return [self.row(k, None, f'its losses need 4 classes, here are '
                       f'{classes}') for k in names]
     e = self.run('autoattack', **self.autoattack)
@@ -193,7 +193,7 @@ def by_path(self:AttackRunner,
 )->list: # of rows
     "Errors that an attack met and did not bring home."
     checks = 'transfer failure', 'silent success'
-    self.count(a)
+    count(self, a)
     if {RANDOM, BATCH} & {*getattr(self.more.get('seen'), 'flags', ())}:
         return [self.row(k, None, 'answers are random, or depend on the '
                          'batch') for k in checks]
@@ -216,7 +216,7 @@ def by_adaptive(self:AttackRunner)->list: # of rows
         ('nine targets', self.restarted, 'targeted-pgd'))]
     for check, (name, targets, lacks) in FEATURE.items():
         if why := lacks(self.model, self.x):
-            self.count(name, steps=self.steps, **targets)
+            count(self, name, steps=self.steps, **targets)
             rows.append(self.row(check, None, why))
         else: rows.append(self.row(check, self.more_than(
             self.restarted, run(name, **targets))))
