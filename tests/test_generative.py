@@ -1,10 +1,15 @@
 "The generative defences: small models whose answers can be known."
 import pytest
 import torch
+from torch import nn
 
-from afd_nb import evaluate, load_data
+from afd_nb import attack, evaluate, load_data
 from afd_nb.rivals.analysis_by_synthesis import (
     ABS, latent_descent, posterior, read_abs, save_abs, train_abs)
+from afd_nb.rivals.defense_gan import (
+    BPDA, GRADIENTS, Generator, Projection, defense_gan, read_generator,
+    save_generator, tangent, train_wgan)
+from afd_nb.support.random_numbers import generator
 
 
 @pytest.fixture(scope='module')
@@ -14,6 +19,15 @@ def data(): return load_data('digits')
 @pytest.fixture(scope='module')
 def model(data):
     return train_abs(data, epochs=20, samples=100, steps=5)
+
+
+@pytest.fixture(scope='module')
+def G(data): return train_wgan(data, steps=20, hidden=32)
+
+
+class Rounding(nn.Module):
+    "A front end without a gradient."
+    def forward(self, x): return x.round()
 
 
 def test_abs_learns_and_is_attacked(data, model):
@@ -51,8 +65,97 @@ def test_a_file_keeps_the_model(tmp_path, data, model):
     with pytest.raises(ValueError, match='torn'): read_abs(tmp_path/'torn')
 
 
+def test_a_file_keeps_the_generator(tmp_path, data, model, G):
+    save_abs(model, tmp_path/'a.safetensors')
+    save_generator(G, tmp_path/'g.safetensors')
+    z = torch.randn((3, G.latents), generator=generator(0))
+    with torch.no_grad():
+        assert read_generator(tmp_path/'g.safetensors')(z).equal(G(z))
+    with pytest.raises(ValueError, match='no generator'):
+        read_generator(tmp_path/'a.safetensors')
+    with pytest.raises(ValueError, match='no ABS model'):
+        read_abs(tmp_path/'g.safetensors')
+    (tmp_path/'torn').write_bytes(b'x')
+    with pytest.raises(ValueError, match='torn'):
+        read_generator(tmp_path/'torn')
+
+
+def test_bpda_brings_back_a_gradient(data):
+    x, y = data.test.x[:10], data.test.y[:10]
+    last = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    bare = nn.Sequential(Rounding(), last)
+    bpda = nn.Sequential(BPDA(Rounding()), last)
+    assert bare(x).equal(bpda(x))
+    v = x.clone().requires_grad_()
+    g, = torch.autograd.grad(bare(v).sum(), v)
+    assert not g.any()
+    g, = torch.autograd.grad(bpda(v).sum(), v)
+    assert g.any()
+
+
+def test_projection_is_deterministic_and_alone(data, G):
+    x, y = data.test.x[:8], data.test.y[:8]
+    front = Projection(G, steps=5, restarts=2)
+    with torch.no_grad():
+        whole = front(x)
+        assert whole.equal(front(x))
+        parts = torch.cat([front(v) for v in x.split(3)])
+        assert torch.allclose(parts, whole, atol=1e-4)
+        drawn = Projection(G, steps=0, restarts=1, seed=None)
+        assert not drawn(x).equal(drawn(x))
+
+
+def test_no_gradient_is_an_error_and_three_others_are_none(data, G):
+    x, y = data.test.x[:8], data.test.y[:8]
+    last = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    hidden = defense_gan(G, last, steps=3, backward='none')
+    with pytest.raises(ValueError, match='gradient'):
+        attack('pgd', steps=2)(hidden, x, y, eps=.1)
+    for backward in GRADIENTS[1:]:
+        m = defense_gan(G, last, steps=3, backward=backward)
+        assert evaluate(m, x, y, attack='pgd', epsilons=[0, .1],
+                        steps=2).accuracy[.1] <= 1
+
+
+def test_all_gradients_have_the_same_answers(data, G):
+    x = data.test.x[:8]
+    with torch.no_grad():
+        made = [Projection(G, steps=3, backward=k)(x) for k in GRADIENTS]
+    for v in made: assert torch.allclose(v, made[0], atol=1e-4)
+
+
+def test_unrolled_gradient_is_that_of_finite_differences(data):
+    x = data.test.x[:2].double()
+    G = Generator((1, 8, 8), 3, 8).double()
+    class Double(Projection):
+        def starts(self, x): return super().starts(x).double()
+    front = Double(G, steps=4, restarts=1, backward='unroll')
+    v, w = x.clone().requires_grad_(), torch.rand_like(x)
+    g, = torch.autograd.grad((front(v)*w).sum(), v)
+    step = 1e-5*torch.randn(x.shape, generator=generator(0)).double()
+    with torch.no_grad():
+        got = ((front(x + step) - front(x - step))*w).sum()/2
+    assert torch.allclose(got, (g*step).sum(), rtol=1e-3)
+
+
+def test_the_tangent_is_a_projection():
+    G = Generator((1, 8, 8), 16, 32).double()
+    z = torch.randn((4, 16), generator=generator(0)).double()
+    v = torch.rand((4, 1, 8, 8), generator=generator(1)).double()
+    once = tangent(G, z, v, 0.)
+    assert torch.allclose(tangent(G, z, once, 0.), once, atol=1e-5)
+    assert (once.flatten(1).norm(dim=1) <= v.flatten(1).norm(dim=1)).all()
+    rest = (v - once)*once # what is left out stands at right angles
+    assert rest.flatten(1).sum(1).abs().max() < 1e-5
+    damped = tangent(G, z, v, 1.)
+    assert (damped.flatten(1).norm(dim=1)
+            < once.flatten(1).norm(dim=1)).all()
+
+
 @pytest.mark.parametrize('make', [
     lambda: ABS((1, 8, 8), samples=0), lambda: ABS((1, 8, 8), steps=-1),
-    lambda: ABS((1, 8, 8), sigma=-1.)])
+    lambda: ABS((1, 8, 8), sigma=-1.), lambda: Generator((1, 8, 8), 0),
+    lambda: Projection(Generator((1, 8, 8)), lr=0.),
+    lambda: Projection(Generator((1, 8, 8)), backward='other')])
 def test_bad_settings_are_refused(make):
     with pytest.raises(ValueError): make()
