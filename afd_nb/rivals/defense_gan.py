@@ -99,7 +99,7 @@ GRADIENTS = 'none', 'identity', 'tangent', 'unroll'
 class Projection(nn.Module):
     "Images -> the nearest that G was found to make (Samangouei et al.)."
     def __init__(self,
-        G:Generator,       # trained
+        gan:Generator,     # trained; `G` of the paper
         *, steps:int=50,   # L: of gradient descent
         restarts:int=4,    # R: random starts
         lr:float=5.,       # of gradient descent, momentum 0.7
@@ -111,17 +111,24 @@ class Projection(nn.Module):
         check_number('lr', lr, 0, above=True)
         check_choice('backward', backward, GRADIENTS)
         if seed is not None: check_int('seed', seed, -2**63)
-        self.G, self.steps, self.restarts = G, steps, restarts
+        self.G, self.steps, self.restarts = gan, steps, restarts
         self.lr, self.seed, self.backward = lr, seed, backward
 
-    def starts(self, x): # (restarts, b, latents)
+    def starts(self,
+        x:Tensor, # images (b, c, h, w)
+    )->Tensor: # (restarts, b, latents)
+        "Where the search begins."
         n, of = self.restarts, self.G.latents
         if self.seed is None:
             return torch.randn((n, len(x), of), device=x.device)
         z = torch.randn((n, 1, of), generator=generator(self.seed))
         return z.to(x.device).expand(n, len(x), of)
 
-    def search(self, x, keep=False): # z*, (b, latents)
+    def search(self,
+        x:Tensor,        # images (b, c, h, w)
+        keep:bool=False, # the graph of all steps
+    )->Tensor: # z*, (b, latents)
+        "The latents of the nearest images that were found."
         far = lambda z: (self.G(z) - many).flatten(1).square().mean(1)
         many = x.repeat(self.restarts, 1, 1, 1)
         z, v = self.starts(x).flatten(0, 1), 0.
