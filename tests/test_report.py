@@ -11,30 +11,36 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from afd_nb.tools.commands import afd_train
+from afd_nb import load_data
+from afd_nb.tools import demo
+from afd_nb.tools.commands import afd_demo, afd_train
 from afd_nb.tools.run_commands import afd_evaluate, afd_report
-from afd_nb.tools.demo import EPSILONS, demo_recipe, write_demo_report
+from afd_nb.rivals.on_the_digits import demo_methods, demo_recipe
+from afd_nb.tools.demo import EPSILONS, draw_curves, write_demo_report
 from browser import BINARY, Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = [str(ROOT/f'results/old/mnist/{m}/seed0.json')
          for m in ('nt', 'at', 'trades', 'rm', 'afd')]
-PAGES = 'mnist', 'seeds', 'digits', 'demo'
+PAGES = 'mnist', 'seeds', 'digits', 'demo', 'all'
 
 
-def demo_page(out):
+def demo_page(out, methods='paper'):
     "The demo's page, from numbers that are made up."
-    methods = 'nt', 'at', 'trades', 'rm', 'afd'
+    methods = demo_methods(methods)
+    out.mkdir(exist_ok=True)
     df = pd.DataFrame([dict(
-        method=m, seed=0, eps=e, n=360, accuracy=.95 - e*(i + 1)/2,
-        low=.9 - e*(i + 1)/2, high=.96, upper_bound=1., seconds=3.)
+        method=m, seed=0, eps=e, n=360, upper_bound=1., seconds=3.,
+        accuracy=.95 - e*(i + 1)*2.5/len(methods), high=.96,
+        low=.9 - e*(i + 1)*2.5/len(methods))
         for i, m in enumerate(methods) for e in EPSILONS])
     runs = [SimpleNamespace(recipe=demo_recipe(m), path=out/'runs'/m,
                             record=dict(device='cpu', versions=dict(
                                 python='3.11'))) for m in methods]
     fig, ax = plt.subplots(figsize=(4.6, 3))
-    for name in 'story.png', 'curves.png', 'tsne.png': fig.savefig(out/name, dpi=160)
+    for name in 'story.png', 'tsne.png': fig.savefig(out/name, dpi=160)
     plt.close(fig)
+    draw_curves(df, .2, out)
     write_demo_report(runs, df, out)
     return out/'report.html'
 
@@ -52,7 +58,8 @@ def pages(tmp_path_factory):
                  f'{d}/kept'.split())
     afd_report(f'{d}/run --records {d}/kept --out {d}/digits.html'.split())
     return dict(mnist=d/'mnist.html', seeds=d/'seeds.html',
-                digits=d/'digits.html', demo=demo_page(d))
+                digits=d/'digits.html', demo=demo_page(d/'demo'),
+                all=demo_page(d/'all', 'all'))
 
 
 class Structure(HTMLParser):
@@ -113,12 +120,53 @@ def test_page_says_what_is_not_known(pages, name):
     assert not re.search(r'\b(is|as|more|less) robust', text)
     assert 'Wilson' in text
     if name != 'mnist': assert 'afd_diagnose' in text
-    if name in ('digits', 'demo'):
+    if name in ('digits', 'demo', 'all'):
         assert 'robustness is unverified' in text
         assert 'One training each' in text
     if name == 'mnist':
         assert '8.9 points fall only to AutoAttack' in text
         assert 'epochs 16 instead of 100' in text
+
+
+def test_a_demo_of_all_has_a_row_a_method(pages):
+    text = pages['all'].read_text('utf-8')
+    body = text[text.index('<tbody>'):text.index('</tbody>')]
+    assert body.count('<tr>') == 14
+    for name in 'Repr. matching', 'Feature scattering', 'YOPO', 'RLFAT':
+        assert f'>{name}</th>' in body
+    assert 'ways to train it: 14' in text
+    assert '--methods nt at trades rm afd ates' in text
+    assert text.count('The recipe of') == 14
+
+
+@pytest.mark.long
+def test_a_demo_of_all_runs_and_resumes(tmp_path, monkeypatch):
+    take = demo.take
+    monkeypatch.setattr(demo, 'take', lambda split: take(split, 40))
+    monkeypatch.setattr(demo, 'EPSILONS', [0., .1, .2])
+    small = lambda *a, **kw: load_data(*a, n_train=64, **kw)
+    monkeypatch.setattr(demo, 'load_data', small)
+    kw = dict(methods='all', epochs=1, progress=False)
+    df = demo.run_demo(tmp_path/'d', **kw)
+    assert [*df.method.unique()] == demo_methods('all')
+    assert df.accuracy.between(0, 1).all()
+    assert len(demo.summary(df)) == 14
+    state = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('state.pt')}
+    again = demo.run_demo(tmp_path/'d', resume=True, **kw)
+    pd.testing.assert_frame_equal(df, again)
+    assert len(state) == 14
+    assert state == {p: p.stat().st_mtime_ns for p in state}
+
+
+def test_a_demo_refuses_a_method_before_it_works(tmp_path, capsys):
+    for words in '--methods at ats', '--methods at --import no_such_module':
+        with pytest.raises(SystemExit) as stopped:
+            afd_demo(f'--out {tmp_path}/d {words}'.split())
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err
+        assert ('ates' in said and 'trades' in said if 'ats' in words
+                else 'no_such_module' in said), said
+    assert not (tmp_path/'d').exists()
 
 
 needs_browser = pytest.mark.skipif(

@@ -60,11 +60,13 @@ def read_recipe(flags:dict, file=None):
 def afd_demo(
     argv:list=None, # words of the command line; None: the program's own
 ):
-    "Train five methods on digits, evaluate, and write a report."
+    "Train five methods, or others, on digits; attack them; write a report."
     p = argparse.ArgumentParser('afd_demo', description=afd_demo.__doc__)
     add = p.add_argument
     add('--out', default='afd_demo', help='folder for runs, results.json, '
         'story.png, curves.png, tsne.png, report.html (default: afd_demo)')
+    add('--methods', nargs='+', default=['paper'], metavar='NAME',
+        help="names; 'paper': its five (default); 'all': the others too")
     add('--seeds', type=int, default=1, metavar='N',
         help='trainings of each method (default: 1)')
     add('--epochs', type=int, default=None, metavar='N',
@@ -72,14 +74,18 @@ def afd_demo(
     add('--device', default='auto', help="'cpu', 'cuda', … (default: auto)")
     add('--resume', action='store_true',
         help='go on with the demo in --out')
+    import_flag(p)
     a = p.parse_args(argv)
     more = f' --epochs {a.epochs}' if a.epochs else ''
+    if a.methods != ['paper']: more += f' --methods {shlex.join(a.methods)}'
+    more += ''.join(f' --import {name}' for name in a.modules)
     go_on = (f'Go on with: afd_demo --out {a.out} --seeds {a.seeds}'
              f'{more} --resume')
     with plain_errors('afd_demo', go_on):
+        for name in a.modules: import_own(name)
         from afd_nb.tools.demo import run_demo, summary
         df = run_demo(a.out, seeds=a.seeds, device=a.device,
-                      epochs=a.epochs, resume=a.resume)
+                      epochs=a.epochs, resume=a.resume, methods=a.methods)
         what = ('mean ± sd over seeds' if a.seeds > 1 else
                 '95 % Wilson interval')
         print(f'\nTest accuracy in percent, {what}, '
