@@ -18,7 +18,7 @@ from afd_nb.support.library_attacks import import_advertorch
 from afd_nb.method.networks import create_model
 from afd_nb.method.training import fit
 from afd_nb.testing import digits_net
-from afd_nb.tools.demo import demo_recipe
+from afd_nb.rivals.on_the_digits import demo_recipe
 
 EPS = dict(linf=.15, l2=1.5, l1=10.)
 SHORT = dict(boundary=dict(steps=60), square=dict(queries=60),
