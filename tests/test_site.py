@@ -262,6 +262,23 @@ def test_source_stands_after_all_its_names():
         show[2], show[1], show[0], source, text]
 
 
+def test_code_shows_no_link_and_a_picture_has_its_words():
+    at = '(https://afd-nb.github.io/afd_nb/x.html#load_data)'
+    shown = f'# [`load_data`]{at}\n```python\n# as [`load_data`]{at}\n```\n'
+    cell = dict(cell_type='code', source='', outputs=[dict(data={
+        'text/markdown': shown})])
+    prerender.unlinked(cell)
+    assert ''.join(cell['outputs'][0]['data']['text/markdown']) == (
+        f'# [`load_data`]{at}\n```python\n# as load_data\n```\n')
+    cell = dict(cell_type='markdown',
+                source='![A "map".](a.svg)\n\nAn ![icon](b.svg) here')
+    for _ in '12': # twice is as once
+        prerender.described(cell)
+        assert ''.join(cell['source']) == (
+            '![A "map".](a.svg){fig-alt="A \'map\'."}\n\n'
+            'An ![icon](b.svg) here')
+
+
 def test_a_mere_word_is_no_link():
     at = 'https://afd-nb.github.io/afd_nb/x.html#'
     for kept in ('pgd', 'worst_case', 'fit()', 'Recipe', 'Recipe.method',

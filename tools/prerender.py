@@ -2,7 +2,9 @@
 
 Quarto calls this (`pre-render` in _quarto.yml). nbdev shows the functions
 of one exported cell in reverse, makes a link of every word in backticks
-that is also a name, and unfolds all exported source.
+that is also a name, in code blocks too, where it shows as its source, and
+unfolds all exported source. Quarto gives a picture with a caption no
+alternative text.
 """
 import ast
 import json
@@ -15,6 +17,8 @@ LONG = 15 # lines of exported source that are not folded
 NAMES = {'auc', 'diagnose', 'evaluate', 'fgsm', 'fosc', 'holm', 'mcnemar',
          'mim', 'newcombe', 'pgd', 'resnet18', 'tsne', 'wilson'}
 LINK = re.compile(r'\[`([a-z0-9]+)`\]\(https://[\w.-]+/afd_nb/[^)]*\)')
+SPELT = re.compile(r'\[`([^`\]]+)`\]\([^)\s]*\)') # any link to a name
+PICTURE = re.compile(r'^!\[(.+)\]\(([^)\s]+)\)$', re.M) # alone on its line
 SHOWN = re.compile(r'^show_doc\(([\w.]+)\)$', re.M)
 SOURCE = '#| code-fold: show\n#| code-summary: "Exported source"\n'
 
@@ -79,15 +83,32 @@ def plain(words: str) -> str:
 
 
 def unlinked(cell: dict, keep: bool = False) -> None:
-    "Take wrong links out of a cell; `keep` what begins a list's line."
+    """Take wrong links out of a cell; `keep` what begins a list's line.
+
+    In a block of code every link is wrong.
+    """
     def mend(lines):
         if isinstance(lines, str): lines = lines.splitlines(keepends=True)
-        ends = [keep and v.startswith('- [`') and v.find(')') for v in lines]
-        return [v[:i or 0] + plain(v[i or 0:]) for v, i in zip(lines, ends)]
+        out, in_code = [], False
+        for v in lines:
+            if v.lstrip().startswith('```'): in_code = not in_code
+            i = keep and v.startswith('- [`') and v.find(')') or 0
+            out.append(SPELT.sub(r'\1', v) if in_code else
+                       v[:i] + plain(v[i:]))
+        return out
     if cell['cell_type'] == 'markdown': cell['source'] = mend(cell['source'])
     for o in cell.get('outputs', []):
         if 'text/markdown' in o.get('data', {}):
             o['data']['text/markdown'] = mend(o['data']['text/markdown'])
+
+
+def described(cell: dict) -> None:
+    "Give a picture that stands alone its words as alternative text, too."
+    if cell['cell_type'] != 'markdown': return
+    words = lambda m: m[1].replace('"', "'")
+    cell['source'] = PICTURE.sub(
+        lambda m: f'{m[0]}{{fig-alt="{words(m)}"}}', text(cell)
+        ).splitlines(keepends=True)
 
 
 def folded(cell: dict) -> None:
@@ -114,6 +135,7 @@ def mended(made: dict, page: dict, keep: bool = False) -> dict:
     made['cells'] = in_order(made['cells'], places(page))
     for c in made['cells']:
         unlinked(c, keep)
+        described(c)
         if c['cell_type'] == 'code':
             folded(c)
             with_contents(c)
