@@ -47,7 +47,6 @@ def everything(m):
     return torch.cat([*flat, m.generator.get_state().double()])
 
 
-
 @pytest.mark.parametrize('name', METHODS)
 def test_a_perturbation_lost_to_rounding_leaves_the_plain_step(name):
     "So nothing but v differs: attack, noise, statistics, momentum."
@@ -262,3 +261,36 @@ def test_the_command_takes_both(tmp_path):
     r = load_run(tmp_path/'run').recipe
     assert (r.awp_gamma, r.select_by) == (.01, 'apgd-t')
     assert json.loads(to_json(r))['awp_gamma'] == .01
+
+
+# ---- what a method prepares
+
+def test_begin_is_called_once_before_the_first_batch_and_is_timed(tmp_path):
+    import time
+    from afd_nb.method.baselines import NT
+    from afd_nb.method.settings import REGISTRY
+    calls, drawn = [], []
+
+    class Prepared(NT):
+        def begin(self):
+            calls.append('begin')
+            drawn.append(torch.rand(1).item())
+            time.sleep(.5)
+
+        def step(self, x, y):
+            calls.append('step')
+            if len(calls) == 4: raise Stop # in the second epoch
+            return super().step(x, y)
+    REGISTRY['nt'] = Prepared
+    try:
+        outside = torch.get_rng_state()
+        r = Recipe(method='nt', **SHORT)
+        with pytest.raises(Stop): fit(r, out=tmp_path/'run', device='cpu')
+        assert calls == ['begin', 'step', 'step', 'step']
+        run = fit(r, out=tmp_path/'run', resume=True, device='cpu')
+        assert calls.count('begin') == 1 and run.record['seconds'] >= .5
+        assert torch.get_rng_state().equal(outside)
+        calls[:] = ['none']*9
+        fit(r, device='cpu')
+        assert drawn[0] == drawn[1]
+    finally: REGISTRY['nt'] = NT

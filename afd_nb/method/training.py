@@ -257,7 +257,9 @@ def run_epochs(state:TrainState, data, device, out, progress):
     n, done = len(data.train)//r.batch_size, len(state.history)
     board = tensorboard(out)
     if not done:
+        begin = time.perf_counter()
         with epoch_noise(r.seed, done=-1): state.method.begin()
+        state.seconds += time.perf_counter() - begin
     with tqdm(total=r.epochs*n, initial=done*n, unit='batch',
               desc=r.method, disable=progress is not True) as bar:
         count = progress if callable(progress) else bar.update
