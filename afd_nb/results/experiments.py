@@ -157,6 +157,8 @@ def all_experiments()->dict: # name -> Experiment
               for m, more in SEARCHED.items() for v, settings in more.items()]
     found += [Experiment(d, m, '', OTHERS)
               for d in ('mnist', 'fashion-mnist') for m in RIVALS]
+    found.append(Experiment('mnist', 'rst', 'awp', OTHERS,
+                            dict(awp_gamma=.005))) # RST+
     found += [Experiment('mnist', m, v, HOLD, base | lever)
               for m, (base, levers) in LEVERS.items()
               for v, lever in levers.items()]

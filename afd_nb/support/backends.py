@@ -244,6 +244,7 @@ def criterion(y, target): # of Foolbox's
 # %% ../../nbs/appendix_a_support/13_attack_backends.ipynb #eeeebec7
 LIBRARIES = 'foolbox', 'advertorch', 'pyautoattack'
 OWN_CODE = {'afd_nb': ('method.pgd', 'method.more_attacks',
+                       'method.feature_attack',
                        'support.attack_losses', 'support.attack_setup',
                        'support.backends', 'support.norms',
                        'robustness.adaptive'),
