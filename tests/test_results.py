@@ -91,7 +91,8 @@ def test_what_the_readme_found_is_in_the_records():
     best = {m: found(m, 'autoattack', .3, v) for m, v in SELECTED.items()}
     pgd = [found(m, 'pgd', .3).mean for m in ('afd', 'at')]
     says = [f'{pgd[0]:.1f} % for AFD and {pgd[1]:.1f} % for',
-            f'{afd.mean:.1f} % and {at.mean:.1f} % under AutoAttack',
+            f'under AutoAttack, four attacks one after another, it is '
+            f'{afd.mean:.1f} % and {at.mean:.1f} %',
             f'{afd.seeds} and {at.seeds} trainings',
             f'between {min(afd.values):.1f} and {max(afd.values):.1f} %',
             f'between {min(at.values):.1f} and {max(at.values):.1f} %',

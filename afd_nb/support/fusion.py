@@ -235,7 +235,7 @@ def fuse_bn(
             continue
         if same: return g
         why = why or 'its trace answers otherwise'
-    raise ValueError(f"{type(model).__name__} cannot be folded ({why})")
+    raise ValueError(f"{type(model).__name__} cannot be fused ({why})")
 
 def refresh(
     g:fx.GraphModule, # from `fuse_bn`
