@@ -26,7 +26,8 @@ METHODS = [k for k in HOMES if k != 'yopo']
 def made(name, data=None, **kw):
     "A method on a small network, in train mode."
     model = create_model('small', (1, 8, 8), 10).train()
-    r = Recipe(method=name, **dict(eps=.1, steps=2) | kw)
+    r = Recipe(method=name, **dict(eps=.1, steps=2, epochs=2,
+                                   batch_size=32) | kw)
     with seeded(1):
         return get_method(name)(model, r, generator(0), data)
 
