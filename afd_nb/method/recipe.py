@@ -48,7 +48,7 @@ class Recipe:
     ('resnet18-mnist', 0.3, 40, 100, 3.0)
     """
     dataset:str = 'digits' # digits, mnist, cifar10, …, folder
-    method:str = 'afd'     # nt, at, trades, rm, afd, or one of your own
+    method:str = 'afd'     # nt, at, trades, rm, afd, a system that has a page, or one of your own
     settings:object = None # of the method: its `Settings`, or a dict
     network:str = None     # resnet18, small, …; by data set
     normalize_features:bool = False # divide h by its L2 norm
