@@ -295,3 +295,12 @@ def test_begin_is_called_once_before_the_first_batch_and_is_timed(tmp_path):
         fit(r, device='cpu')
         assert drawn[0] == drawn[1]
     finally: REGISTRY['nt'] = NT
+
+
+def test_a_validate_of_its_own_must_give_what_chooses(monkeypatch):
+    "Said at the first epoch, with the name of the column."
+    few = lambda self, model, x, y: dict(valid_clean=1., valid_robust=1.)
+    monkeypatch.setattr(get_method('at'), 'validate', few)
+    with pytest.raises(ValueError, match="at's validate gives no valid_ap"):
+        fit(Recipe(method='at', select_by='apgd-t', **SHORT),
+            load_data('digits', n_train=64, n_valid=40))

@@ -194,6 +194,8 @@ def finish_epoch(state:TrainState, row:dict, valid):
     epoch, m = len(state.history) + 1, state.method
     check_finite_row(row, epoch)
     row = dict(epoch=epoch, **row, **m.validate(state.mean, *valid))
+    if selection_column(m) not in row: raise ValueError(
+        f"{m.recipe.method}'s validate gives no {selection_column(m)}")
     report_failures([*state.history, row], m.model.Dc.out_features,
                     state.recipe.on_failure)
     state.history.append(row)
