@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
            'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'CHOSEN', 'RIVALS',
-           'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX', 'GROUPS',
-           'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment', 'all_experiments',
-           'find_experiments', 'recipe_argv', 'is_chosen', 'is_selection_only', 'evaluations_for']
+           'OF_RIVALS', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX',
+           'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment',
+           'all_experiments', 'find_experiments', 'recipe_argv', 'is_chosen', 'is_selection_only', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 from dataclasses import dataclass, field, fields
@@ -92,6 +92,13 @@ JOINT = dict(beta=3., joint_batch=True)
 OTHERS = 'Table 1, the other systems'
 CHOSEN = 'Section 3.2, the chosen settings'
 RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))
+OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
+    'rst': {'awp': dict(awp_gamma=.005)}, # RST+
+    'jarn': {'one-step': dict(inputs='attack', steps=1)},
+    'mart': {'joint': dict(joint_batch=True)},
+    'rlfat': {'joint': dict(joint_batch=True),
+              'joint-lr0.01': dict(joint_batch=True, lr=.01)},
+    'elle': {'lr0.01': dict(lr=.01)}}
 HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = {'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
@@ -157,8 +164,8 @@ def all_experiments()->dict: # name -> Experiment
               for m, more in SEARCHED.items() for v, settings in more.items()]
     found += [Experiment(d, m, '', OTHERS)
               for d in ('mnist', 'fashion-mnist') for m in RIVALS]
-    found.append(Experiment('mnist', 'rst', 'awp', OTHERS,
-                            dict(awp_gamma=.005))) # RST+
+    found += [Experiment('mnist', m, v, OTHERS, settings)
+              for m, more in OF_RIVALS.items() for v, settings in more.items()]
     found += [Experiment('mnist', m, v, HOLD, base | lever)
               for m, (base, levers) in LEVERS.items()
               for v, lever in levers.items()]
