@@ -7,10 +7,10 @@ __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS',
            'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'CHOSEN', 'RIVALS',
            'OF_RIVALS', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX',
            'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment',
-           'all_experiments', 'find_experiments', 'recipe_argv', 'is_chosen', 'is_selection_only', 'evaluations_for']
+           'all_experiments', 'find_experiments', 'is_chosen', 'is_selection_only', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from ..method.recipe import Recipe
 from ..method.settings import HOMES
@@ -207,30 +207,6 @@ def find_experiments(
         for m, variants in SIX.items() for v in variants]
     return [e for e in known.values() if (e.dataset, e.where)
             == GROUPS[name]]
-
-# %% ../../nbs/5_results/01_experiments.ipynb #e99559fa
-def recipe_argv(
-    r:Recipe, # of a training
-)->list: # flags of afd_train
-    """The flags that give this recipe.
-
-    Examples
-    --------
-    >>> ' '.join(recipe_argv(Recipe(method='at', epochs=3)))
-    '--dataset digits --method at --epochs 3'
-    """
-    plain = Recipe(dataset=r.dataset, method=r.method)
-    flags = ['--dataset', r.dataset, '--method', r.method]
-    for o, usual in (r, plain), (r.settings, plain.settings):
-        for f in fields(o):
-            v = getattr(o, f.name)
-            if v == getattr(usual, f.name) or f.type in (object, dict):
-                continue
-            if f.type is bool:
-                flags.append(f"--{'' if v else 'no-'}{f.name}")
-            elif f.type is tuple: flags += [f'--{f.name}', *map(str, v)]
-            else: flags += [f'--{f.name}', str(v)]
-    return flags
 
 # %% ../../nbs/5_results/01_experiments.ipynb #c95a3f35
 EVALUATIONS = { # to afd_evaluate
