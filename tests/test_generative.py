@@ -63,6 +63,10 @@ def test_a_file_keeps_the_model(tmp_path, data, model):
         assert read_abs(tmp_path/'a.safetensors')(x).equal(model(x))
     (tmp_path/'torn').write_bytes(b'x')
     with pytest.raises(ValueError, match='torn'): read_abs(tmp_path/'torn')
+    kept = (tmp_path/'a.safetensors').read_bytes()
+    (tmp_path/'odd').write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(ValueError, match='not as it was written'):
+        read_abs(tmp_path/'odd')
 
 
 def test_a_file_keeps_the_generator(tmp_path, data, model, G):

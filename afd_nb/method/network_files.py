@@ -53,9 +53,9 @@ def weights_checksum(
     return h.hexdigest()
 
 def save_model(
-    model:Classifier, # made by `create_model`
-    path,             # a .safetensors file; whole or not at all
-    **more,           # goes into the header as JSON
+    model:nn.Module, # its `spec` says how to build it, as JSON
+    path,            # a .safetensors file; whole or not at all
+    **more,          # goes into the header as JSON
 )->str: # the checksum of weights and header, which the header holds
     """Weights and what is needed to build the model again, in one file.
 

@@ -11,13 +11,12 @@ import math
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..method.network_files import (load_state, read_weights,
+                                         save_model)
 from ..support.attack_setup import check_attack
 from ..support.checks import check_images, check_int, check_number
-from ..support.files import write_bytes
 from ..support.norms import NORMS
 from ..support.random_numbers import generator
 
@@ -90,6 +89,7 @@ class ABS(nn.Module):
         self.settings = dict(shape=list(shape), classes=classes,
             latents=latents, hidden=hidden, sigma=sigma, samples=samples,
             steps=steps, lr=lr, seed=seed)
+        self.spec = dict(abs=self.settings) # what a file says
         self.shape, self.sigma, self.lr = tuple(shape), sigma, lr
         self.samples, self.steps = samples, steps
         rng, d = generator(seed), math.prod(shape)
@@ -241,24 +241,15 @@ def save_abs(
     path,      # a .safetensors file; whole or not at all
 ):
     "Weights, samples and scale, with the settings in the header."
-    import json
-    about = dict(abs=json.dumps(model.settings))
-    write_bytes(path, save({k: v.contiguous() for k, v in
-                            model.state_dict().items()}, about))
+    save_model(model, path)
 
 def read_abs(
     path, # of `save_abs`
 )->ABS: # in eval mode; ValueError if it is none
     "The model in a file."
-    import json
-    try:
-        with safe_open(path, 'pt') as f:
-            about, w = f.metadata() or {}, {k: f.get_tensor(k)
-                                            for k in f.keys()}
-    except SafetensorError as e:
-        raise ValueError(f"{path} is torn or no safetensors file") from e
-    if 'abs' not in about: raise ValueError(f"{path} holds no ABS model")
-    s = json.loads(about['abs'])
-    model = ABS(tuple(s.pop('shape')), **s)
-    model.load_state_dict(w)
+    state, about = read_weights(path)
+    if 'abs' not in about['spec']:
+        raise ValueError(f"{path} holds no ABS model")
+    model = ABS(**about['spec']['abs'])
+    load_state(model, state, path)
     return model.eval()

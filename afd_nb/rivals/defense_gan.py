@@ -7,15 +7,13 @@ __all__ = ['GRADIENTS', 'Generator', 'gradient_penalty', 'train_wgan', 'Projecti
            'save_generator', 'read_generator']
 
 # %% ../../nbs/4_rivals/10_defense_gan.ipynb #91198650
-import json
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import jacfwd, vmap
 
+from ..method.network_files import (load_state, read_weights,
+                                         save_model)
 from ..support.checks import check_choice, check_int, check_number
-from ..support.files import write_bytes
 from ..support.random_numbers import generator, seeded
 
 # %% ../../nbs/4_rivals/10_defense_gan.ipynb #f2ea0d3a
@@ -30,6 +28,7 @@ class Generator(nn.Module):
         check_int('latents', latents, 1); check_int('hidden', hidden, 1)
         self.settings = dict(shape=list(shape), latents=latents,
                              hidden=hidden)
+        self.spec = dict(generator=self.settings) # what a file says
         self.shape, self.latents = tuple(shape), latents
         d = torch.Size(shape).numel()
         self.net = nn.Sequential(
@@ -218,22 +217,15 @@ def save_generator(
     path,        # a .safetensors file; whole or not at all
 ):
     "Weights, with the settings in the header."
-    write_bytes(path, save({k: v.contiguous() for k, v in
-        G.state_dict().items()}, dict(generator=json.dumps(G.settings))))
+    save_model(G, path)
 
 def read_generator(
     path, # of `save_generator`
 )->Generator: # in eval mode; ValueError if it is none
     "The generator in a file."
-    try:
-        with safe_open(path, 'pt') as f:
-            about, w = f.metadata() or {}, {k: f.get_tensor(k)
-                                            for k in f.keys()}
-    except SafetensorError as e:
-        raise ValueError(f"{path} is torn or no safetensors file") from e
-    if 'generator' not in about:
+    state, about = read_weights(path)
+    if 'generator' not in about['spec']:
         raise ValueError(f"{path} holds no generator")
-    s = json.loads(about['generator'])
-    G = Generator(tuple(s.pop('shape')), **s)
-    G.load_state_dict(w)
+    G = Generator(**about['spec']['generator'])
+    load_state(G, state, path)
     return G.eval()
