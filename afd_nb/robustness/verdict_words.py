@@ -18,8 +18,8 @@ RIGHT, WRONG = 'in the direction claimed', 'contradicted'
 ONE = {RIGHT: 'one training, as claimed',
        WRONG: 'one training, the other way'}
 VERDICTS = (RIGHT, WRONG, 'equivalent', 'undecided', *ONE.values(),
-            'attack too weak', 'attack not checked', 'premise not met',
-            'not run')
+            'attack too weak', 'attack not checked', 'training failed',
+            'premise not met', 'not run')
 
 def said_of(
     sign:str,   # of the claim
@@ -112,7 +112,9 @@ def in_sentences(
         f'{len(of(WRONG))} are contradicted ({names(of(WRONG))}). '
         f"{len(of('attack too weak'))} rest on an attack that is too weak "
         f"and {len(of('attack not checked'))} on one that no stronger "
-        'attack was held against: they count neither for nor against AFD. '
+        'attack was held against, '
+        f"{len(of('training failed'))} on a training that failed: they count "
+        'neither for nor against AFD. '
         f'{len(one)} were seen in one training a method only, '
         f'{len(of(ONE[RIGHT]))} as claimed and {len(of(ONE[WRONG]))} the '
         f"other way; {len(of('undecided'))} are undecided and "
