@@ -62,7 +62,7 @@ class Experiment:
         "Name of the folder and of the record."
         return f"{self.variant}{'-' if self.variant else ''}seed{seed}"
 
-# %% ../../nbs/5_results/01_experiments.ipynb #9df8b159
+# %% ../../nbs/5_results/01_experiments.ipynb #adf814c3
 METHODS = 'nt', 'at', 'trades', 'rm', 'afd'
 DATASETS = 'mnist', 'fashion-mnist', 'cifar10', 'cifar10-jpeg', 'cifar100'
 KEEP_EPOCHS = {(f'mnist-{m}', 0) for m in METHODS} # for Figure A4
@@ -70,6 +70,8 @@ BETAS = {(d, 'rm'): .1 for d in DATASETS}
 BETAS |= {(d, 'trades'): 3. for d in DATASETS[:2]}
 FIG_A6, LR_GRID = 'Figure A6', 'Section 3.2, the grid'
 BETA_GRID = 'Figure A3, the grid' # of representation matching
+
+# %% ../../nbs/5_results/01_experiments.ipynb #de2ca40d
 VARIANTS = { # of AFD on MNIST: settings, where in the paper
     'fc1-pd': (dict(depth=1), 'Table A6'),
     'fc3': (dict(projection=False), 'Table A6'),
@@ -84,6 +86,8 @@ VARIANTS = { # of AFD on MNIST: settings, where in the paper
     'apgd': (dict(attack='apgd-ce'), 'later variant'),
     'wgan-norm-apgd': (dict(game='wgan', normalize_features=True,
                             attack='apgd-ce'), 'later variant')}
+
+# %% ../../nbs/5_results/01_experiments.ipynb #e87e7dd2
 LEARNING_RATES = .1, .5 # of E and Da; Table A1's third column is illegible
 SEARCH = 'Section 3.2, the same search for every method'
 SELECTED = { # of the six of each method, by held-out images: see In short
@@ -118,6 +122,8 @@ LEVERS = { # method: its chosen setting, what is changed, a lever each
         'all-labelled': ALL_OF_AFD}),
     'at-tricks': (dict(steps=20), SHARED | {'all': ALL_SHARED}),
     'trades-tricks': (JOINT | dict(steps=20), SHARED | {'all': ALL_SHARED})}
+
+# %% ../../nbs/5_results/01_experiments.ipynb #cccf6457
 SEARCHED = { # what the search has that no other group has
     'at': {'lr0.2': dict(lr=.2), 'lr0.5': dict(lr=.5),
            'steps20': dict(steps=20), 'lr0.2-steps20': dict(lr=.2, steps=20),
@@ -136,6 +142,7 @@ SIX = {m: ['', *more] for m, more in SEARCHED.items()} # variants, a method
 SIX['trades'].insert(1, 'joint')
 SIX['afd'][1:1] = 'lr0.1-0.5', 'lr0.5-0.1', 'lr0.5-0.5', 'steps20'
 
+# %% ../../nbs/5_results/01_experiments.ipynb #aded0a15
 def all_experiments()->dict: # name -> Experiment
     """Every training of the paper and of its later variants.
 
