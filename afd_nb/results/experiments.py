@@ -102,7 +102,7 @@ OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
     'mart': {'joint': dict(joint_batch=True)},
     'rlfat': {'joint': dict(joint_batch=True),
               'joint-lr0.01': dict(joint_batch=True, lr=.01)},
-    'elle': {'lr0.01': dict(lr=.01)}}
+    'elle': {'gap1': dict(gap_weight=1.)}} # 1000: NaN at eps 0.3
 HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = {'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
