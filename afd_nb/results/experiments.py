@@ -97,11 +97,18 @@ OTHERS = 'Table 1, the other systems'
 CHOSEN = 'Section 3.2, the chosen settings'
 RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))
 OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
-    'rst': {'awp': dict(awp_gamma=.005)}, # RST+
+    'rst': {'awp': dict(awp_gamma=.005), # RST+
+            'joint': dict(joint_batch=True),
+            'joint-awp': dict(joint_batch=True, awp_gamma=.005)},
+    'llr': {'lr0.01': dict(lr=.01),
+            'gap0.4': dict(gap_weight=.4, slope_weight=.3),
+            'gap0.4-lr0.01': dict(gap_weight=.4, slope_weight=.3, lr=.01)},
     'jarn': {'one-step': dict(inputs='attack', steps=1)},
-    'mart': {'joint': dict(joint_batch=True)},
+    'mart': {'joint': dict(joint_batch=True),
+             'joint-lr0.01': dict(joint_batch=True, lr=.01)},
     'rlfat': {'joint': dict(joint_batch=True),
-              'joint-lr0.01': dict(joint_batch=True, lr=.01)},
+              'joint-lr0.01': dict(joint_batch=True, lr=.01),
+              'joint-trades': dict(joint_batch=True, form='trades')},
     'elle': {'gap1': dict(gap_weight=1.)}} # 1000: NaN at eps 0.3
 HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
