@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
            'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'CHOSEN', 'RIVALS',
-           'OF_RIVALS', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'SEARCHED', 'SIX',
-           'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment',
-           'all_experiments', 'find_experiments', 'is_chosen', 'is_selection_only', 'evaluations_for']
+           'OF_RIVALS', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'LEADING', 'SEARCHED',
+           'SIX', 'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment',
+           'all_experiments', 'find_experiments', 'is_chosen', 'is_selection_only', 'is_leading', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 from dataclasses import dataclass, field
@@ -129,6 +129,7 @@ LEVERS = { # method: its chosen setting, what is changed, a lever each
         'all-labelled': ALL_OF_AFD}),
     'at-tricks': (dict(steps=20), SHARED | {'all': ALL_SHARED}),
     'trades-tricks': (JOINT | dict(steps=20), SHARED | {'all': ALL_SHARED})}
+LEADING = {'afd-tricks': 'ema', 'at-tricks': 'ema'} # by held-out images
 
 # %% ../../nbs/5_results/01_experiments.ipynb #cccf6457
 SEARCHED = { # what the search has that no other group has
@@ -258,6 +259,10 @@ def is_selection_only(e)->bool: # e: an Experiment
     return (e.where in (LR_GRID, BETA_GRID, SEARCH, HOLD)
             and not is_chosen(e))
 
+def is_leading(e)->bool: # e: an Experiment
+    "Is it the lever that led on held-out images?"
+    return e.where == HOLD and LEADING.get(e.method) == e.variant
+
 def evaluations_for(
     e:Experiment, # whose training it is
     seed:int,     # of the training
@@ -273,6 +278,7 @@ def evaluations_for(
     asked = q['choice']*(again or whole and (
         searched or e.method == 'afd'
         or e.where in (BETA_GRID, OTHERS, HOLD)))
+    if is_leading(e) and 1 <= seed <= REPEATED: return q['every']
     if is_selection_only(e): return asked
     if e.where == OTHERS: return asked + q['every']
     lowest = [] if size == 'smoke' else YARDSTICK[attack_grid(e.dataset)]
