@@ -51,7 +51,7 @@ class Data:
 
     def unlabelled(self,
         n:int, # images that are needed, >= 1
-    )->LazySplit: # of n images or more; nobody looks at its labels
+    )->LazySplit: # of n images or more; their labels are not used
         "Images beyond the training split; ValueError if there are fewer."
         have = 0 if self.rest is None else len(self.rest)
         if not have: raise ValueError(
@@ -135,7 +135,7 @@ def _folder(root):
 
 # %% ../../nbs/1_method/01_data.ipynb #2a3dd545
 def held_out(n, n_train, n_valid, seed): # indices of train, valid, rest
-    "Who learns, who is held out and who is left, of n images."
+    "Divide n images at random: training, validation, the rest."
     if n_valid is None: n_valid = min(max(n//10, 1), 5000)
     check_number('n_valid', n_valid, 1, high=n - 1)
     if n_train is None: n_train = n - n_valid
@@ -146,7 +146,7 @@ def held_out(n, n_train, n_valid, seed): # indices of train, valid, rest
 
 # %% ../../nbs/1_method/01_data.ipynb #79dbae49
 def lazily(rest, make): # a LazySplit, or None if there is nothing
-    "The images at the indices `rest`, once somebody asks."
+    "The images at the indices `rest`, read when they are first used."
     return LazySplit(len(rest), make) if len(rest) else None
 
 def tensor_data(name, read, parts, device)->Data:
@@ -223,6 +223,7 @@ class Images:
     classes:list # names of the classes
     order:str    # name of their order
 
+# %% ../../nbs/1_method/01_data.ipynb #b71b4bc7
 def load_test(
     name:str,            # as for `load_data`
     n:int=None,          # images, from the front; None: all

@@ -24,7 +24,7 @@ def check_features(
     y,         # should be int64 (n,)
     d:int=None, # how wide h must be
 ):
-    "Refuse what are no features with labels: TypeError or ValueError."
+    "TypeError or ValueError unless these are features with labels."
     if not isinstance(h, Tensor) or not h.is_floating_point():
         raise TypeError("features must be a floating-point tensor, got "
                         f"{getattr(h, 'dtype', type(h).__name__)}")
@@ -98,7 +98,7 @@ def check_both(
     h_adv, # perturbed ones, should be like h
     y,     # labels, should be (n,)
 ):
-    "Refuse what nothing can be learnt from: TypeError or ValueError."
+    "TypeError or ValueError for features that no probe can learn from."
     for v in (h, h_adv):
         check_features(v, y)
         if v.shape != h.shape or v.dtype != h.dtype:
@@ -170,6 +170,26 @@ class DiscriminatorProbe:
         self.steps, self.batch_size, self.every, self.seed = (
             steps, batch_size, every, seed)
 
+# %% ../../nbs/1_method/06_discriminator.ipynb #04fd3a66
+@patch
+def count(self:DiscriminatorProbe,
+    step:int,         # of Adam, or of logistic regression's solver
+    clean:Tensor,     # are clean features called clean? bool (m,)
+    perturbed:Tensor, # are perturbed features? bool (m,)
+):
+    "Two rows of the curve, one a side."
+    self.correct = clean, ~perturbed
+    for side, right in zip(('clean', 'perturbed'), self.correct):
+        low, high = wilson(int(right.sum()), len(right))
+        self.rows.append(dict(step=step, side=side, n=len(right),
+                              accuracy=right.double().mean().item(),
+                              low=float(low), high=float(high)))
+
+@patch
+def accuracy(self:DiscriminatorProbe)->float: # in [0, 1]; 1/2 is chance
+    "Accuracy on the test half, clean and perturbed features alike."
+    return torch.cat(self.correct).double().mean().item()
+
 # %% ../../nbs/1_method/06_discriminator.ipynb #7897a602
 @patch
 def fit(self:DiscriminatorProbe,
@@ -233,23 +253,3 @@ def fit_linear(self:DiscriminatorProbe,
         side.numpy())
     self.count(int(fit.n_iter_[0]), *(torch.from_numpy(
         fit.predict(v[self.test].numpy()) == 1) for v in (h, h_adv)))
-
-# %% ../../nbs/1_method/06_discriminator.ipynb #04fd3a66
-@patch
-def count(self:DiscriminatorProbe,
-    step:int,         # of Adam, or of logistic regression's solver
-    clean:Tensor,     # are clean features called clean? bool (m,)
-    perturbed:Tensor, # are perturbed features? bool (m,)
-):
-    "Two rows of the curve, one a side."
-    self.correct = clean, ~perturbed
-    for side, right in zip(('clean', 'perturbed'), self.correct):
-        low, high = wilson(int(right.sum()), len(right))
-        self.rows.append(dict(step=step, side=side, n=len(right),
-                              accuracy=right.double().mean().item(),
-                              low=float(low), high=float(high)))
-
-@patch
-def accuracy(self:DiscriminatorProbe)->float: # in [0, 1]; 1/2 is chance
-    "Accuracy on the test half, clean and perturbed features alike."
-    return torch.cat(self.correct).double().mean().item()

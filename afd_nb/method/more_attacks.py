@@ -14,8 +14,8 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .pgd import (fgsm, first_points, pgd, pgd_step,
-                               sparsity, stages, with_restarts)
+from .pgd import (fgsm, pgd, pgd_step, single_run, sparsity,
+                               with_restarts)
 from ..support.attack_losses import (
     cross_entropy, expected_loss_and_grad, loss_and_grad, loss_of,
     not_fooled, seeded_noise, toward_target)
@@ -125,7 +125,7 @@ def arrive(self:AutoPGD,
     g:Tensor,     # gradient there
     loss:Tensor,  # and loss (b,)
 ):
-    "Take note of a step."
+    "Record a step: where it led, and whether the loss rose."
     self.rises = self.rises + (loss > self.loss)
     up = (loss > self.top)[:, None, None, None]
     self.best, self.best_g = x_adv.where(up, self.best), g.where(
@@ -161,7 +161,7 @@ def back(self:AutoPGD,
 
 # %% ../../nbs/1_method/05_more_attacks.ipynb #6165628b
 class SparsePGD(AutoPGD):
-    "APGD's state in L1, made like the others'."
+    "APGD's state in L1; its arguments are those of `AutoPGD`."
     def __post_init__(self):
         super().__post_init__()
         self.step, n = self.step/2, self.x[0].numel()
@@ -204,7 +204,7 @@ def apgd_run(
     early_stop:bool, # leave fooled images alone
     eot:int=1,       # gradients that are averaged a step
 )->Tensor: # like x
-    "One run of APGD from `x_adv`; ValueError on NaN."
+    "APGD in one ball from the points `x_adv`; ValueError on NaN."
     g, each, z = expected_loss_and_grad(model, loss, x_adv, y, eot)
     s = (SparsePGD if norm == 'l1' else AutoPGD)(x, eps, norm, x_adv, g,
                                                  each)
@@ -258,15 +258,10 @@ def apgd(
     y, loss = toward_target(y, loss_of(loss), target)
     radius = as_radii(eps, x, norm)
     def run(x, y, start, restart, rows=None):
-        plan, eps = stages(norm, steps), select_rows(radius, rows)
-        at = first_points(x, plan[0][0]*eps, norm, None, random_start,
-                          generator, restart)
-        for r, n in plan:
-            at = apgd_run(net, x, y, eps=r*eps, norm=norm, steps=n,
-                          loss=loss, eot=eot,
-                          x_adv=NORMS[norm].project(at, x, r*eps),
-                          early_stop=early_stop and r == 1)
-        return at
+        return single_run(
+            apgd_run, net, x, y, eps=select_rows(radius, rows), norm=norm,
+            steps=steps, random_start=random_start, generator=generator,
+            restart=restart, early_stop=early_stop, loss=loss, eot=eot)
     with attack_context(model, x, steps=steps, fuse_bn=fuse_bn,
                         fixed=not early_stop and restarts == 1
                         ) as net, seeded_noise(generator, eot):

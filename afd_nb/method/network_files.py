@@ -25,7 +25,7 @@ from ..support.files import checksum, write_bytes
 def checked_state_dict(
     model:nn.Module, # ours or a registered network
 )->dict: # name -> tensor on the CPU, none in the memory of another
-    "What a weight file can hold of a model; ValueError at what it cannot."
+    "The dense tensors of a model; ValueError for anything else."
     state, places = {}, set()
     for k, v in model.state_dict().items():
         if not isinstance(v, Tensor) or v.is_quantized or v.is_sparse:
@@ -42,9 +42,9 @@ def checked_state_dict(
 # %% ../../nbs/1_method/03_network_files.ipynb #cd78c073
 def weights_checksum(
     state:dict, # name -> tensor
-    about:dict, # what is said of them, fit for JSON
+    about:dict, # their description, fit for JSON
 )->str: # 64 hexadecimal digits
-    "SHA-256 of named tensors and of what is said of them."
+    "SHA-256 of named tensors and their description."
     h = hashlib.sha256(checksum(about).encode())
     for k, v in sorted(state.items()):
         v = v.detach().cpu().contiguous()
@@ -174,7 +174,7 @@ def from_pretrained(cls:Classifier,
     device='cpu', # where the model goes
     **where,      # of `hf_hub_download`: revision, token, cache_dir, …
 )->Classifier: # in eval mode
-    "The model of a folder or of the hub; ValueError if it is none of ours."
+    "The model of a folder or of the hub; ValueError if it is not ours."
     from huggingface_hub import hf_hub_download
     file = (Path(name)/'model.safetensors' if Path(name).is_dir() else
             hf_hub_download(str(name), 'model.safetensors', **where))
@@ -234,6 +234,27 @@ def read_checkpoint(
             "not opened. If you trust where it is from, import and allow "
             f"that: allow=[{last}]") from e
 
+# %% ../../nbs/1_method/03_network_files.ipynb #0bfbcf14
+def official_variant(
+    path,         # what an error names
+    enc:str,      # the file's enc_model, or None
+    wanted:bool,  # what the caller said, or None
+)->bool: # are features normalised?
+    "Which of the authors' two variants a checkpoint is."
+    says = {'resnet18': False, 'resnet18norm': True}
+    if enc is None:
+        if wanted is None:
+            raise ValueError(f"{path} has no enc_model; say which variant "
+                             "it is with normalize_features=True or False")
+        return wanted
+    if enc not in says:
+        raise ValueError(f"{path}: enc_model {enc!r} is not one of "
+                         f"{', '.join(says)}")
+    if wanted is not None and wanted != says[enc]:
+        raise ValueError(f"{path} is a {enc} but normalize_features="
+                         f"{wanted} was asked for")
+    return says[enc]
+
 # %% ../../nbs/1_method/03_network_files.ipynb #d2b8fa18
 def load_official(
     path,        # a .pt file that the authors released
@@ -262,24 +283,3 @@ def load_official(
     own = {k: model.state_dict()[k] for k in ('E.mean', 'E.std')}
     load_state(model, state | own, path)
     return model.eval()
-
-# %% ../../nbs/1_method/03_network_files.ipynb #0bfbcf14
-def official_variant(
-    path,         # what an error names
-    enc:str,      # the file's enc_model, or None
-    wanted:bool,  # what the caller said, or None
-)->bool: # are features normalised?
-    "Which of the authors' two variants a checkpoint is."
-    says = {'resnet18': False, 'resnet18norm': True}
-    if enc is None:
-        if wanted is None:
-            raise ValueError(f"{path} has no enc_model; say which variant "
-                             "it is with normalize_features=True or False")
-        return wanted
-    if enc not in says:
-        raise ValueError(f"{path}: enc_model {enc!r} is not one of "
-                         f"{', '.join(says)}")
-    if wanted is not None and wanted != says[enc]:
-        raise ValueError(f"{path} is a {enc} but normalize_features="
-                         f"{wanted} was asked for")
-    return says[enc]

@@ -30,10 +30,11 @@ DEFAULTS |= {'fashion-mnist': DEFAULTS['mnist'],
              'folder': DEFAULTS['cifar10']}
 
 # %% ../../nbs/1_method/09_recipe.ipynb #4d6b65ba
-def noted(): # a field of no weight
+def noted(): # a field of a dataclass
     "A dict that does not count when recipes are compared."
     return field(default_factory=dict, compare=False)
 
+# %% ../../nbs/1_method/09_recipe.ipynb #4e8a77f8
 @takes_settings
 @dataclass(frozen=True)
 class Recipe:
@@ -82,9 +83,8 @@ class Recipe:
 
     def __post_init__(self): complete(self)
 
-RESERVED[:] = [f.name for f in fields(Recipe)]
-
 # %% ../../nbs/1_method/09_recipe.ipynb #051ec3f5
+RESERVED[:] = [f.name for f in fields(Recipe)]
 POSITIVE = ('n_train', 'n_valid', 'image_size', 'epochs', 'batch_size',
             'valid_steps')
 AT_LEAST_0 = 'eps steps lr momentum weight_decay gamma awp_gamma'.split()
@@ -95,7 +95,7 @@ CHOICES = dict(precision=('auto', 'float32', 'bfloat16'),
 
 # %% ../../nbs/1_method/09_recipe.ipynb #0b8b44f9
 def complete(r:Recipe):
-    "Fill in what is None, then refuse what makes no sense."
+    "Fill in fields that are None; refuse invalid ones."
     from afd_nb.method.data import DATASETS
     from afd_nb.support.checks import (check_choice, check_int,
                                        check_number)
@@ -276,7 +276,7 @@ def from_dict(
     d:dict,        # of a recipe's fields, all or some
     source='JSON', # what an error names
 )->Recipe: # what is missing is as `Recipe` has it
-    "The recipe of a dictionary, also of one that an earlier release wrote."
+    "The recipe of a dictionary, written by this release or an earlier one."
     d = upgrade(d)
     if 'settings' not in d: # a setting may stand among the fields
         cls = settings_class(d.get('method', 'afd'))

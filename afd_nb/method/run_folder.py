@@ -101,7 +101,7 @@ def epoch_file(path:Path, epoch:int)->Path:
     return path/'epochs'/f'{epoch:04d}.safetensors'
 
 def save_loop(state:TrainState, path:Path):
-    "Weights and history first, then the state that vouches for them."
+    "Write weights and history first, the state last."
     if not dist_info().main: return
     if state.history:
         now = {k: v.clone() for k, v in state.mean.state_dict().items()}
@@ -131,7 +131,7 @@ def is_fresh_run(out:Path, r:Recipe)->bool:
             and mine.read_text('utf-8') == to_json(r) + '\n')
 
 def is_own_temp_file(name:str)->bool:
-    "Is it the name of a lock, or of what a killed run was writing first?"
+    "Is it a lock, or a half-written first file of a killed run?"
     return name == LOCK or name.endswith(PART) and name.startswith(
         ('.recipe.json.', '.state.pt.'))
 
@@ -164,7 +164,7 @@ def open_run_folder(
 
 # %% ../../nbs/1_method/10_run_folder.ipynb #fa9129b6
 def lock_run_folder(out, recipe:Recipe, resume:bool, stack:ExitStack)->dict:
-    "`open_run_folder`, and locked until the stack unwinds."
+    "`open_run_folder`, and a lock on it until the stack unwinds."
     open_run_folder(out, recipe, resume) # refuses what it can, no trace
     stack.enter_context(locked(Path(out)/LOCK, f'the run {out}'))
     for f in Path(out).glob(f'.*{PART}'): f.unlink()
@@ -172,7 +172,7 @@ def lock_run_folder(out, recipe:Recipe, resume:bool, stack:ExitStack)->dict:
 
 # %% ../../nbs/1_method/10_run_folder.ipynb #9fc0a2d2
 def verify_history(path:Path, about:dict, recipe:Recipe)->pd.DataFrame:
-    "The history, if it and the recipe are what the weights speak of."
+    "The history; ValueError if it or the recipe is not the weights' own."
     best, file = path/'best.safetensors', path/'history.csv'
     if 'recipe' not in about or 'history' not in about:
         raise ValueError(f"{best} says nothing of a training")
@@ -189,7 +189,7 @@ def verify_history(path:Path, about:dict, recipe:Recipe)->pd.DataFrame:
 
 # %% ../../nbs/1_method/10_run_folder.ipynb #b5c205e4
 def check_weights_checksum(weights:Path, about:dict, record:Path, checksum):
-    "Refuse weights of another checksum than the record says, if it does."
+    "ValueError if a record names another checksum than the weights have."
     if checksum not in (None, about['checksum']):
         raise ValueError(f"{weights} is not the file that {record} speaks "
                          "of: its checksum is another")
@@ -252,7 +252,7 @@ def load_epochs(
 
 # %% ../../nbs/1_method/10_run_folder.ipynb #70a39946
 def checksums(out:Path)->dict:
-    "Of the best weights, and of each other file of weights by its name."
+    "Checksums of the best weights and of the other files of weights."
     seal = lambda f: read_weights(f)[1]['checksum']
     others = *sorted(out.glob('epochs/*.safetensors')), out/'last.safetensors'
     return dict(weights=seal(out/'best.safetensors'), files={

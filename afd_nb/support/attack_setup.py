@@ -28,7 +28,7 @@ def check_attack(
     restarts:int=1,       # >= 1
     eot:int=1,            # >= 1
 )->tuple: # x and y as attacks need them
-    "Refuse bad images, labels or settings: ValueError or TypeError."
+    "ValueError or TypeError for invalid images, labels or settings."
     x, y = check_images(x), check_labels(y, len(x))
     check_choice('norm', norm, NORMS)
     check_eps(eps, len(x))
@@ -48,7 +48,7 @@ def check_eps(
     eps,   # a number, or a tensor (n,)
     n:int, # images
 ):
-    "Refuse what are no radii: ValueError or TypeError."
+    "ValueError or TypeError unless eps are radii of n images."
     if not isinstance(eps, Tensor) or not eps.ndim:
         return check_number('eps', eps, 0)
     if eps.shape != (n,) or not eps.is_floating_point():
@@ -59,7 +59,7 @@ def check_eps(
 
 # %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #1c83a52e
 def check_starts(x, start, random_start, restarts):
-    "Refuse starts that are none, and restarts without chance."
+    "Refuse invalid first points, and restarts without random starts."
     if start is not None:
         if not isinstance(start, Tensor) or start.dtype != x.dtype:
             got = getattr(start, 'dtype', type(start).__name__)
@@ -112,7 +112,7 @@ def select_rows(
     v, # a number, or a tensor with a row an image
     i, # rows; None: all
 ): # a number, or those rows
-    "What some images have of their own."
+    "The values that belong to some of the images."
     return v[i] if isinstance(v, Tensor) and i is not None else v
 
 # %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #9e19e99f
@@ -141,7 +141,7 @@ def of_one_kind(
     model,    # images -> whatever
     x:Tensor, # images
 ):
-    "Inside, an error says so if their types or devices are two."
+    "Inside, an error names two dtypes or devices of model and images."
     try: yield
     except RuntimeError as e:
         ours = [p for p in getattr(model, 'parameters', list)()

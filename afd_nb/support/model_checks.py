@@ -30,10 +30,10 @@ def two_or_more(
 
 # %% ../../nbs/appendix_a_support/10_model_checks.ipynb #137dcaaf
 def check_answer(
-    z,     # what the model said; should be (n, classes)
+    z,     # what the model gave; should be (n, classes)
     n:int, # images that it was asked about
 ):
-    "Refuse what are no logits: TypeError."
+    "TypeError unless z are the logits of n images."
     if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != n:
         got = tuple(getattr(z, 'shape', ())) or type(z).__name__
         raise TypeError("the model must return logits (b, classes), "

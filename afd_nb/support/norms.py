@@ -56,7 +56,7 @@ def _column(v): # a number, or a number an image as (b, 1)
     return v.reshape(-1, 1) if isinstance(v, Tensor) else v
 
 def _some(t, least=1e-12):
-    "`t`, at least `least`; in float16 what it has for that."
+    "`t`, at least `least` or the type's smallest normal number."
     return t.clamp_min(max(least, torch.finfo(t.dtype).tiny))
 
 # %% ../../nbs/appendix_a_support/09_norms.ipynb #c031d230
