@@ -177,7 +177,7 @@ def count(self:DiscriminatorProbe,
     clean:Tensor,     # are clean features called clean? bool (m,)
     perturbed:Tensor, # are perturbed features? bool (m,)
 ):
-    "Two rows of the curve, one a side."
+    "Add two rows to the curve, for clean and for perturbed features."
     self.correct = clean, ~perturbed
     for side, right in zip(('clean', 'perturbed'), self.correct):
         low, high = wilson(int(right.sum()), len(right))

@@ -84,7 +84,7 @@ def checkpoints(
 # %% ../../nbs/1_method/05_more_attacks.ipynb #04d21494
 @dataclass
 class AutoPGD:
-    "APGD's state in Linf and L2, a row an image."
+    "APGD's state in Linf and L2, one row for each image."
     x:Tensor     # centres of the balls (b, c, h, w)
     eps:float    # radius; or (b, 1, 1, 1)
     norm:str     # 'linf' or 'l2'
@@ -99,7 +99,7 @@ class AutoPGD:
     def marks(self,
         steps:int, # in all
     )->set: # of steps
-        "When progress is judged."
+        "The steps at which progress is judged."
         return {*checkpoints(steps)}
     def keep(self,
         rows:Tensor, # bool (b,)
@@ -172,7 +172,7 @@ class SparsePGD(AutoPGD):
     def marks(self,
         steps:int, # in all
     )->set: # of steps
-        "When progress is judged."
+        "The steps at which progress is judged."
         return {*range(0, steps + 1, max(1, math.ceil(.04*steps)))}
     def ahead(self)->Tensor: # like x
         "The next point, in ball and box."

@@ -80,7 +80,7 @@ def save_model(
 def read_weights(
     path, # written by `save_model`
 )->tuple[dict, dict]: # tensors by name; the header
-    "What a weight file holds, if it is as it was written; ValueError."
+    "Tensors and header of a weight file; ValueError if it was changed."
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no weight file {path}")
     try:
@@ -114,7 +114,7 @@ def model_from_checkpoint(
     about:dict, # a header of `read_weights`
     device,     # where the model goes
 )->Classifier:  # in eval mode
-    "The model that a header describes, once its shapes are those given."
+    "The model that a header describes; ValueError unless the weights fit."
     def make():
         try: return create_model(**about['spec'])
         except (TypeError, ValueError, IndexError, RuntimeError) as e:
@@ -137,7 +137,7 @@ def check_state_shapes(
     state:dict,  # likewise
     source,      # what an error names
 ):
-    "Refuse, with names and shapes, a state that is shaped otherwise."
+    "ValueError with names and shapes unless two states are shaped alike."
     odd = [f"{k} is missing" for k in mine.keys() - state.keys()]
     odd += [f"{k} is not known" for k in state.keys() - mine.keys()]
     odd += [f"{k} is {tuple(state[k].shape)}, not {tuple(mine[k].shape)}"
@@ -153,7 +153,7 @@ def load_state(
     state:dict,      # name -> tensor
     source,          # what an error names
 ):
-    "Load `state` and refuse, with names and shapes, what does not fit."
+    "Load `state`; ValueError with names and shapes if it does not fit."
     check_state_shapes(model.state_dict(), state, source)
     model.load_state_dict(state)
 

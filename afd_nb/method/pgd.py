@@ -42,7 +42,7 @@ def sparsity(
     d:Tensor,  # perturbations (b, c, h, w)
     by=1.5,    # by what it shall fall
 )->Tensor: # (b,), >= 1
-    """How many pixels an L1 step moves: a part of those that are moved.
+    """How many pixels an L1 step moves: a share of those changed so far.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def single_run(
     early_stop:bool=False,   # leave fooled images alone
     **more,                  # of `loop`: loss, eot
 )->Tensor: # the last points, like x
-    "From one start through the balls of `stages`."
+    "One run: from a start through the balls of `stages`, one by one."
     plan = [(1, steps)] if start is not None else stages(norm, steps)
     x_adv = first_points(x, plan[0][0]*eps, norm, start, random_start,
                          generator, restart)

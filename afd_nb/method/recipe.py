@@ -49,7 +49,7 @@ class Recipe:
     ('resnet18-mnist', 0.3, 40, 100, 3.0)
     """
     dataset:str = 'digits' # digits, mnist, cifar10, …, folder
-    method:str = 'afd'     # nt, at, trades, rm, afd, a system that has a page, or one of your own
+    method:str = 'afd'     # nt, at, trades, rm, afd, …, or your own
     settings:object = None # of the method: its `Settings`, or a dict
     network:str = None     # resnet18, small, …; by data set
     normalize_features:bool = False # divide h by its L2 norm
@@ -234,7 +234,7 @@ def flat_fields(
 def to_json(
     r:Recipe, # with all of its fields
 )->str: # for `from_json`
-    "The recipe as JSON, a field a line."
+    "The recipe as JSON, one field a line."
     return json.dumps(dataclasses.asdict(r), indent=1)
 
 # %% ../../nbs/1_method/09_recipe.ipynb #1233e84e

@@ -233,7 +233,7 @@ def load_epochs(
     path,         # folder of a run that was trained with `keep`
     device='cpu', # where the models go
 )->dict: # epoch -> Classifier in eval mode, in order
-    "The models that a run kept on its way (Figure A4)."
+    "The models of the epochs that a run kept (Figure A4)."
     path, device = Path(path), as_device(str(device))
     files = sorted(path.glob('epochs/*.safetensors'))
     if not files:

@@ -64,7 +64,7 @@ def images_below(
 def listed(
     root, # of a part, as root/train
 )->tuple: # samples, a list of (path, class); names of the classes
-    "What lies in the folders of a part; a warning names what is left out."
+    "The images of a part by class; a warning names files left out."
     root, samples, others = Path(root), [], []
     folders = class_folders(root)
     for c, folder in enumerate(folders):
@@ -144,7 +144,7 @@ def readable(
 def header(
     path, # an image file; ValueError if it cannot be read
 )->tuple: # mode, (width, height) as seen
-    "What the header says."
+    "Mode and size of an image, from its header."
     with readable(path) as img:
         side = img.getexif().get(0x0112) in TURNED
         return img.mode, img.size[::-1] if side else img.size

@@ -140,7 +140,7 @@ def keeps_protocol(
     mine, # what features(x) gave
     h,    # what the last linear layer was given, or None
 )->bool:
-    "Does `forward` use them? Invalid ones pass: `check_features` names them."
+    "Does `forward` use them? Invalid ones pass, for `check_features`."
     if not isinstance(mine, Tensor) or mine.ndim < 2: return True
     if not (mine.is_floating_point() and mine.isfinite().all()): return True
     if mine.ndim > 2: return False # maps, that `forward` pools
@@ -152,7 +152,7 @@ def check_features(
     n:int,     # images
     name:str,  # of the layer, for the error
 ):
-    "TypeError if they are no floating-point tensor with a row an image."
+    "TypeError unless h is a floating-point tensor with n rows."
     if not isinstance(h, Tensor) or h.ndim < 2 or len(h) != n:
         raise TypeError(f"{name} must give a tensor (b, ...), got "
                         f"{type(h).__name__} {[*getattr(h, 'shape', [])]}")
