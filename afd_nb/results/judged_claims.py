@@ -107,6 +107,8 @@ LABELS = dict(nt='NT', at='AT', trades='TRADES', rm='RM', afd='AFD',
               ates='ATES', rst='RST', llr='LLR', yopo='YOPO', jarn='JARN',
               rlfat='RLFAT') | {'feature-scattering': 'Feature scattering'}
 
+BOXES = dict(under='white-box', shown='black-box')
+
 def side_names(
     c:Claim, # the claim
 )->tuple: # of two words
@@ -133,8 +135,7 @@ def side_names(
     return tuple(f'{a} ' + 'eps '*x.replace('.', '').isdigit() + x
                  for x in ours)
 
-BOXES = dict(under='white-box', shown='black-box')
-
+# %% ../../nbs/5_results/05_judged_claims.ipynb #7fecf992
 def numbers_of(
     c:Claim, # the claim
     a, # a Side or a number

@@ -147,6 +147,7 @@ def autoattack_attack(name, norm, seed, settings):
                                                   part=[k])))
         for k in PARTS[version]))
 
+# %% ../../nbs/2_robustness/02_attack_zoo.ipynb #f975a88a
 def function_attack(function, norm, seed, settings, name=None):
     "A function `f(model, x, y, *, eps, …)` as an `Attack`."
     if isinstance(function, Attack): return function

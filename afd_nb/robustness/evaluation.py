@@ -133,6 +133,49 @@ def kept_images(
             out[j, todo] = attack.clip_to_ball(x[todo], found[todo], eps)
     return out.cpu()
 
+# %% ../../nbs/2_robustness/03_evaluation.ipynb #bf5a1cc1
+def evaluation_key(
+    attack:Attack,  # what is run
+    epsilons:list,  # radii
+    seen:CleanPass, # of the model and the images
+    *, envelope:bool, # whether a fallen image is attacked again
+    keep:bool,      # whether the images are kept
+    references:int=None, # how many images the attack looks at beside one
+)->dict:
+    "All that the answers depend on, the model and images as a hash."
+    about = dict(model=seen.mark, attack=attack.name, norm=attack.norm,
+                 library=attack_version(attack.library, getattr(
+                     attack.f, 'own_code', ())), seed=attack.seed,
+                 settings=repr(sorted(attack.settings.items())),
+                 epsilons=epsilons, batch_size=seen.batch_size,
+                 envelope=envelope, rests=True, starts='by image, 2',
+                 folded=attack.name not in UNFUSED)
+    if attack.kind != 'fixed-budget': del about['epsilons']
+    if seen.whole: about['whole'] = True
+    if keep and attack.kind == 'fixed-budget': about['kept'] = True
+    if references: about['references'] = references
+    return about
+
+# %% ../../nbs/2_robustness/03_evaluation.ipynb #e3684cc1
+def run_stored(model, x, y, attack:Attack, epsilons, seen:CleanPass,
+               *, store, envelope, keep, progress): # EvalProgress
+    "Run what the folder `store` lacks of an attack's work."
+    run = (run_fixed_budget if attack.kind == 'fixed-budget'
+           else run_minimum_norm)
+    whole = attack.among(x, y) # with its references, if it needs any
+    about = evaluation_key(attack, epsilons, seen, envelope=envelope,
+        keep=keep, references=None if whole is attack else len(y))
+    with ExitStack() as stack:
+        cache = EvalCache(store, whole, about)
+        on_main(lambda: cache.take(stack))
+        state = on_main(cache.load)
+        if state is None:
+            state = new_progress(seen.right, x, whole, epsilons, keep)
+            cache.save(state)
+        run(model, x, y, whole, epsilons, seen.batch_size, envelope, state,
+            cache, progress, seen.whole)
+    return state
+
 # %% ../../nbs/2_robustness/03_evaluation.ipynb #366d3994
 def evaluate(
     model:nn.Module,   # images in [0, 1] -> logits
@@ -171,30 +214,10 @@ def evaluate(
         warnings.warn(note)
     if a.library == 'afd_nb' and a.name not in OWN_ATTACK_NAMES:
         store = None
-    with frozen(model), seeded(a.seed), ExitStack() as stack:
-        size = seen.batch_size
-        about = dict(model=seen.mark, attack=a.name, norm=a.norm,
-                     library=attack_version(a.library, getattr(
-                         a.f, 'own_code', ())), seed=a.seed,
-                     settings=repr(sorted(a.settings.items())),
-                     epsilons=epsilons, batch_size=size,
-                     envelope=envelope, rests=True, starts='by image, 2',
-                     folded=a.name not in UNFUSED)
-        if a.kind != 'fixed-budget': del about['epsilons']
-        if seen.whole: about['whole'] = True
-        if keep and a.kind == 'fixed-budget': about['kept'] = True
-        if a.among(x, y) is not a: about['references'] = len(y)
-        a = a.among(x, y)
-        s = EvalCache(store, a, about)
-        on_main(lambda: s.take(stack))
-        w = on_main(s.load)
-        if w is None:
-            w = new_progress(seen.right, x, a, epsilons, keep)
-            s.save(w)
-        go = (run_fixed_budget if a.kind == 'fixed-budget'
-              else run_minimum_norm)
-        go(model, x, y, a, epsilons, size, envelope, w, s,
-           progress or (lambda units: None), seen.whole)
-    e = to_evaluation(x, y, a, epsilons, envelope, w, seen, order)
-    if keep: e.x_adv = kept_images(a, x, epsilons, w)
+    with frozen(model), seeded(a.seed):
+        state = run_stored(model, x, y, a, epsilons, seen, store=store,
+                           envelope=envelope, keep=keep,
+                           progress=progress or (lambda units: None))
+    e = to_evaluation(x, y, a, epsilons, envelope, state, seen, order)
+    if keep: e.x_adv = kept_images(a, x, epsilons, state)
     return e

@@ -63,6 +63,7 @@ class AttackRunner:
         "PGD from ten starts."
         return self.run('pgd', steps=self.steps, restarts=10)
 
+# %% ../../nbs/2_robustness/07_gradient_masking.ipynb #dbc5d6eb
 @patch
 def run(self:AttackRunner,
     name,           # of the zoo, or a function
@@ -92,8 +93,7 @@ def more_than(self:AttackRunner,
     strong, # an Evaluation, or bool (n,): right after it
 )->np.ndarray: # (n,): 1 if only strong takes it, -1 if only weak does
     "What each image adds to strong's advantage."
-    right = getattr(strong, 'robust', strong)
-    if right.ndim == 2: right = right[:, 1]
+    right = strong.robust[:, 1] if hasattr(strong, 'robust') else strong
     return weak.robust[:, 1].astype(int) - right
 
 # %% ../../nbs/2_robustness/07_gradient_masking.ipynb #5f572d14
@@ -197,9 +197,8 @@ def by_path(self:AttackRunner,
     if {RANDOM, BATCH} & {*getattr(self.more.get('seen'), 'flags', ())}:
         return [self.row(k, None, 'answers are random, or depend on the '
                          'batch') for k in checks]
-    silent, moved = lost_errors(
-        a, self.model, self.x, self.y, eps=self.eps, surrogate=surrogate,
-        size=self.more['batch_size'])
+    silent, moved = lost_errors(a, self.model, self.x, self.y, eps=self.eps,
+        surrogate=surrogate, size=self.more['batch_size'])
     return [self.row(k, v, a.name) for k, v in zip(checks, (moved, silent))]
 
 # %% ../../nbs/2_robustness/07_gradient_masking.ipynb #0087b914
@@ -233,6 +232,23 @@ def attack_of(name, norm:str, steps:int, seed:int): # an Attack
         f"the report is in {norm}, the attack {a.name} in {a.norm}")
     return a
 
+def check_diagnosis(*, eps, norm, steps, queries, seed, level, **others):
+    "ValueError or TypeError where what is asked makes no sense."
+    check_number('eps', eps, 0, above=True)
+    check_number('level', level, 0, above=True)
+    check_int('steps', steps, 1); check_int('queries', queries, 1)
+    check_choice('norm', norm, NORMS)
+    check_int('seed', seed, -2**62, high=2**62)
+
+# %% ../../nbs/2_robustness/07_gradient_masking.ipynb #3ea7976c
+def all_rows(d:AttackRunner, watched, surrogate=None)->list:
+    "Every check, in the order of `CHECKS`."
+    rows = [d.row('random answers', RANDOM in d.more['seen'].flags),
+            d.row('batch-dependent answers', BATCH in d.more['seen'].flags)]
+    rows += d.by_path(watched, surrogate)
+    for part in (d.by_gradient, d.by_eps, d.by_black_box, d.by_effort,
+        d.by_stationarity, d.by_adaptive, d.by_autoattack): rows += part()
+    return sorted(rows, key=lambda r: [*CHECKS].index(r['check']))
 
 # %% ../../nbs/2_robustness/07_gradient_masking.ipynb #e577f6f6
 def diagnose(
@@ -258,17 +274,15 @@ def diagnose(
     Examples
     --------
     >>> model = nn.Sequential(nn.Flatten(), nn.Hardtanh(.4, .6)) # saturated
-    >>> x, y = .2 + .6*torch.eye(3)[:, None, None], torch.arange(3)
-    >>> x, y = x.repeat(4, 1, 1, 1), y.repeat(4)
+    >>> x, y = .2 + .6*torch.eye(3)[:, None, None], torch.arange(12) % 3
+    >>> x = x.repeat(4, 1, 1, 1)
     >>> d = diagnose(model, x, y, eps=.2, steps=2, queries=5)
     >>> d[d.verdict == 'suspicious'].check.tolist()
     ['zero input gradients', 'unbounded attack']
     """
-    check_number('eps', eps, 0, above=True)
-    check_number('level', level, 0, above=True)
-    check_int('steps', steps, 1); check_int('queries', queries, 1)
-    check_choice('norm', norm, NORMS)
-    check_int('seed', seed, -2**62, high=2**62)
+    how = dict(steps=steps, queries=queries, autoattack=autoattack or {},
+               seed=seed, level=level)
+    check_diagnosis(eps=eps, norm=norm, **how)
     order = order or getattr(x, 'order', '')
     x, y = as_tensors(x, y, model)
     for m in (model, surrogate or model): check_model(m, x, y)
@@ -277,17 +291,8 @@ def diagnose(
     with frozen(model): # autograd is on, whatever the caller switched off
         model = connected(model, x)
         seen = clean_pass(model, x, y, batch_size)
-        d = AttackRunner(model, x, y, eps=eps, norm=norm, steps=steps,
-                         autoattack=autoattack or {}, queries=queries,
-                         seed=seed, level=level, batch_size=seen.batch_size,
-                         store=store, progress=progress, seen=seen)
-        rows = [row('random answers', RANDOM in seen.flags),
-                row('batch-dependent answers', BATCH in seen.flags)]
-        rows += d.by_path(watched, surrogate)
-        for part in (d.by_gradient, d.by_eps, d.by_black_box, d.by_effort,
-                     d.by_stationarity, d.by_adaptive, d.by_autoattack):
-            rows += part()
-    return report(sorted(rows, key=lambda r: [*CHECKS].index(r['check'])),
-                  eps=float(eps), norm=norm, order=order, n=len(y),
-                  steps=steps, queries=queries, autoattack=autoattack or {},
-                  seed=seed, level=level, attack=watched.name)
+        d = AttackRunner(model, x, y, eps=eps, norm=norm, **how, store=store,
+            batch_size=seen.batch_size, progress=progress, seen=seen)
+        rows = all_rows(d, watched, surrogate)
+    return report(rows, eps=float(eps), norm=norm, order=order, n=len(y),
+                  **how, attack=watched.name)

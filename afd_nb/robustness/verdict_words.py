@@ -157,6 +157,7 @@ def plot_claims(
     legend_of_claims(ax, {*t.verdict})
     return ax
 
+# %% ../../nbs/2_robustness/16_verdict_words.ipynb #58cd1376
 def legend_of_claims(
     ax, # of `plot_claims`
     said, # the verdicts that are there

@@ -8,6 +8,8 @@ __all__ = ['DEFAULT_N', 'DEFAULT']
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #439ba7b2
 from dataclasses import dataclass
 
+from fastcore.basics import patch
+
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #610f9a32
 DEFAULT_N = dict( # name: test images, if --n does not say
     sensitivity=500, gradients=500, dimensions=None, tsne=400,
@@ -22,7 +24,7 @@ class AnalysisConfig:
     models:dict   # name -> model whose `features` are looked at
     runs:dict     # name -> Run, for those that are runs
     x:object      # all test images
-    y:object
+    y:object      # their labels
     dataset:str
     eps:float
     norm:str
@@ -31,40 +33,57 @@ class AnalysisConfig:
     n:int = None  # images; None: the analysis's own
     every:int = 1 # of the kept epochs, every so many
     layer:str = None # whose output is looked at; None: features(x)
-    pool:bool = False
+    pool:bool = False # averaged over positions
     order:str = '' # of the images, see `Data.order`
     axis:int = None # of the layer's channels; None: from the layer
 
-    def images(self, what): # x, y
-        n = self.n if self.n and what != 'features' else DEFAULT_N[what]
-        return self.x[:n], self.y[:n]
-    @property
-    def kind(self): # whose attack grids: mnist or cifar
-        from afd_nb.robustness.sweeps import attack_grid
-        return attack_grid(self.dataset)
-    @property
-    def radii(self): # norm -> eps
-        from afd_nb.robustness.sweeps import RADII
-        own = 'digits' if self.dataset == 'digits' else self.kind
-        return RADII[own] | {self.norm: self.eps}
-    def lens(self, model):
-        "A model through whose `features` one looks at the layer."
-        from afd_nb.support.layers import features_of
-        return features_of(model, self.layer, self.pool, self.axis)
-    def epochs(self, run): # epoch -> model
-        from afd_nb.method.run_folder import load_epochs
-        models = load_epochs(run.path, self.x.device)
-        return {e: self.lens(m) for e, m in models.items()
-                if e % self.every == 0 or e == max(models)}
-    def each(self, f, what, **settings):
-        "f on every model, with `method` as first column."
-        from afd_nb.representations.features import for_each_model
-        return for_each_model(f, self.models, *self.images(what),
-                              **settings)
-    @property
-    def attack(self): # settings that most analyses share
-        return dict(attack='pgd', norm=self.norm, seed=self.seed,
-                    batch_size=self.batch_size)
+# %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #72bafd13
+@patch
+def images(self:AnalysisConfig, what): # x, y
+    "The first images, as many as the analysis `what` looks at."
+    n = self.n if self.n and what != 'features' else DEFAULT_N[what]
+    return self.x[:n], self.y[:n]
+
+@patch(as_prop=True)
+def kind(self:AnalysisConfig):
+    "Whose attack grids: mnist or cifar."
+    from afd_nb.robustness.sweeps import attack_grid
+    return attack_grid(self.dataset)
+
+@patch(as_prop=True)
+def radii(self:AnalysisConfig): # norm -> eps
+    "The eps that was asked for, and the data set's in the other norms."
+    from afd_nb.robustness.sweeps import RADII
+    own = 'digits' if self.dataset == 'digits' else self.kind
+    return RADII[own] | {self.norm: self.eps}
+
+# %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #8d78a240
+@patch
+def lens(self:AnalysisConfig, model):
+    "A model through whose `features` one looks at the layer."
+    from afd_nb.support.layers import features_of
+    return features_of(model, self.layer, self.pool, self.axis)
+
+@patch
+def epochs(self:AnalysisConfig, run): # epoch -> model
+    "The kept epochs of a run: every so many, and the last."
+    from afd_nb.method.run_folder import load_epochs
+    models = load_epochs(run.path, self.x.device)
+    return {e: self.lens(m) for e, m in models.items()
+            if e % self.every == 0 or e == max(models)}
+
+# %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #34e94570
+@patch
+def each(self:AnalysisConfig, f, what, **settings):
+    "f on every model, with `method` as first column."
+    from afd_nb.representations.features import for_each_model
+    return for_each_model(f, self.models, *self.images(what), **settings)
+
+@patch(as_prop=True)
+def attack(self:AnalysisConfig):
+    "Settings of the attack that most analyses share."
+    return dict(attack='pgd', norm=self.norm, seed=self.seed,
+                batch_size=self.batch_size)
 
 # %% ../../nbs/appendix_b_tools/07_analyses_command.ipynb #198084e4
 def text(table, digits=3): return table.round(digits).to_string(index=False)

@@ -117,6 +117,7 @@ def check_target(
                          "--dataset")
     return False
 
+# %% ../../nbs/appendix_b_tools/01_command_line.ipynb #26ca6a32
 def check_targets(
     a, # flags: runs, dataset, record, split
 ):

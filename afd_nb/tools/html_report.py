@@ -68,6 +68,8 @@ th[aria-sort=descending] button::after{content:" \\2193";opacity:1}
 @media (max-width:40rem){th,td{padding:.3rem .45rem}
  tr>:first-child{max-width:9.5rem;white-space:normal}}
 '''
+
+# %% ../../nbs/appendix_b_tools/02_html_report.ipynb #0869e07f
 PRINT = '''
 @page{size:A4;margin:14mm}
 @media print{html{font-size:10pt}body{max-width:none;padding:0;

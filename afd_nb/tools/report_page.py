@@ -26,28 +26,6 @@ from .side_by_side import (all_rows, asked_rows, headline,
                                        paper_sentences, settings_text,
                                        summary_sentences)
 
-# %% ../../nbs/appendix_b_tools/15_report_page.ipynb #f2d12391
-def masking(
-    records:list,
-    names:list, # of their folders, as commands say them
-    kept='runs/records', # where records go
-)->list: # of HTML
-    "The checks a run failed, in words, and all checks as a table."
-    runs = dict(zip(labels(records), records))
-    asked = {k: {c['check']: c for c in r['diagnosis']}
-             for k, r in runs.items() if r.get('diagnosis')}
-    text = [suspicions(k, checks) for k, checks in asked.items()]
-    text += against_at(records, asked)
-    lacks = [k for k in runs if k not in asked]
-    if lacks: text.append(
-        f"{', '.join(lacks)}: no masking report, so it is not known "
-        'whether the attacks failed or the network held. This makes one:')
-    of = dict(zip(runs, names))
-    more = [html_lines('afd_diagnose ' + ' '.join(of[k] for k in lacks)
-                       + f' --record {shlex.quote(str(kept))}')
-            ] if lacks else []
-    return [html_text(*text), *more, checks_table(asked)]
-
 # %% ../../nbs/appendix_b_tools/15_report_page.ipynb #63ee6a6a
 def suspicions(name, checks:dict)->str:
     "How many signs are suspicious, and which; of old records: checks."
@@ -109,6 +87,28 @@ def checks_table(asked:dict)->str: # label -> check -> row; '' of none
              for k, c in CHECKS.items()],
             ['check', 'sign', 'a large value means'],
             'what checks measure'))
+
+# %% ../../nbs/appendix_b_tools/15_report_page.ipynb #f2d12391
+def masking(
+    records:list,
+    names:list, # of their folders, as commands say them
+    kept='runs/records', # where records go
+)->list: # of HTML
+    "The checks a run failed, in words, and all checks as a table."
+    runs = dict(zip(labels(records), records))
+    asked = {k: {c['check']: c for c in r['diagnosis']}
+             for k, r in runs.items() if r.get('diagnosis')}
+    text = [suspicions(k, checks) for k, checks in asked.items()]
+    text += against_at(records, asked)
+    lacks = [k for k in runs if k not in asked]
+    if lacks: text.append(
+        f"{', '.join(lacks)}: no masking report, so it is not known "
+        'whether the attacks failed or the network held. This makes one:')
+    of = dict(zip(runs, names))
+    more = [html_lines('afd_diagnose ' + ' '.join(of[k] for k in lacks)
+                       + f' --record {shlex.quote(str(kept))}')
+            ] if lacks else []
+    return [html_text(*text), *more, checks_table(asked)]
 
 # %% ../../nbs/appendix_b_tools/15_report_page.ipynb #ac348a62
 def evaluation_commands(rec:dict)->tuple: # afd_evaluate's flags, rows left
