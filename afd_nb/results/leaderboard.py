@@ -8,6 +8,7 @@ __all__ = ['step_passes', 'leaderboard', 'image_shape', 'sortable_table', 'robus
 # %% ../../nbs/5_results/10_leaderboard.ipynb #ff8dd100
 import json
 from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ..method.data import Data
 from ..method.networks import create_model
 from ..method.recipe import Recipe, from_dict
 from ..method.settings import get_method
@@ -24,7 +26,9 @@ from .paper import recorded_accuracy
 from ..robustness.records import read_record, read_results
 from ..support.plotting import method_style
 from ..support.random_numbers import generator
+from ..support.splits import TensorSplit
 from ..support.tables import results_folder
+from ..support.training_steps import awp_step
 
 # %% ../../nbs/5_results/10_leaderboard.ipynb #8bb2fd74
 class OperationCount(TorchDispatchMode):
@@ -39,33 +43,71 @@ class OperationCount(TorchDispatchMode):
         if count: self.total += count(*args, **kwargs or {}, out_val=out)
         return out
 
+# %% ../../nbs/5_results/10_leaderboard.ipynb #2e67e630
+def method_to_count(recipe, shape, images)->tuple: # method, x, y
+    "The method of a recipe on random images, some of them unlabelled."
+    # fusing BatchNorm is work once an attack, whatever the batch
+    r, x = replace(recipe, fuse_bn=False), torch.rand(
+        images, *shape, generator=generator(0))
+    y, n = torch.arange(images) % 10, getattr(r.settings, 'unlabelled', 0)
+    made, data = get_method(r.method), None
+    if n and not hasattr(made, 'preparation_passes'):
+        few, rest = TensorSplit(x, y), TensorSplit(
+            x[:1].expand(n, *shape), y[:1].expand(n))
+        data = Data(r.dataset, few, few, few, [*range(10)], shape, rest=rest)
+    model = create_model(r.network, shape, 10, seed=0).train()
+    return made(model, r, generator(0), data), x, y
+
+# %% ../../nbs/5_results/10_leaderboard.ipynb #6cf0d7a8
+PARTS, MOST = 8, 64 # moments of a training; steps at each, at most
+
+def step_operations(method, x, y, progress:float)->int:
+    "Operations of one step at this progress, by AWP if it is asked for."
+    gamma, method.progress = method.recipe.awp_gamma, progress
+    step = partial(awp_step, method, gamma=gamma) if gamma else method.step
+    with OperationCount() as seen: step(x, y)
+    return seen.total
+
+def mean_operations(method, x, y, progress:float)->float:
+    "The mean over steps, until the first's cost comes again."
+    costs = [step_operations(method, x, y, progress) for _ in range(2)]
+    while costs[-1] != costs[0] and len(costs) < MOST:
+        costs.append(step_operations(method, x, y, progress))
+    return sum(costs[:-1])/(len(costs) - 1)
+
 # %% ../../nbs/5_results/10_leaderboard.ipynb #dde959a5
 def step_passes(
     recipe:Recipe, # whose method is counted
     shape:tuple=(1, 28, 28), # of an image (c, h, w)
     images:int=4, # of the batch that is counted on
 )->float: # 1 is a forward and a backward of the network
-    """What the first step of a training costs, in passes over its batch.
+    """What a step of a training costs on average, in passes over its batch.
 
-    A network without training and random images: methods that stop an
-    attack early may take less later, those that do something every few
-    steps more or less. ValueError for a recipe that is not complete.
+    On a network without training and random images: a method that stops
+    an attack early may take less later. ValueError for a recipe that is
+    not complete.
 
     Examples
     --------
     >>> step_passes(Recipe(dataset='mnist', method='nt'))
     1.0
+    >>> step_passes(Recipe(dataset='mnist', method='nt', awp_gamma=.01))
+    2.0
     """
-    model = create_model(recipe.network, shape, 10, seed=0).train()
-    # fusing BatchNorm is work once an attack, whatever the batch
-    r = replace(recipe, fuse_bn=False)
-    method = get_method(r.method)(model, r, generator(0))
-    x = torch.rand(images, *shape, generator=generator(0))
-    y = torch.arange(images) % 10
-    with OperationCount() as one: F.cross_entropy(model(x), y).backward()
-    model.zero_grad(set_to_none=True)
-    with OperationCount() as step: method.step(x, y)
-    return step.total/one.total
+    make = partial(method_to_count, recipe, shape, images)
+    method, x, y = make()
+    with OperationCount() as one:
+        F.cross_entropy(method.model(x), y).backward()
+    method.model.zero_grad(set_to_none=True)
+    at = [step_operations(method, x, y, t) for t in (0., .999)]
+    if len({*at}) > 1: # the step's number counts, or the training's time
+        at = [mean_operations(*make(), t) for t in (0., .999)]
+    if len({*at}) > 1:
+        at = [mean_operations(*make(), (k + .5)/PARTS)
+              for k in range(PARTS)]
+    # what is trained before the first batch, a step of the training
+    before = getattr(method, 'preparation_passes', float)()
+    return sum(at)/len(at)/one.total + before
 
 # %% ../../nbs/5_results/10_leaderboard.ipynb #c8bde025
 def masking_verdict(record:dict)->str: # of a record

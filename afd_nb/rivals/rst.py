@@ -79,6 +79,13 @@ def begin(self:RST):
             (u, _), = self.rest.read([i])
             y[i] = model(u).argmax(1)
 
+@patch
+def preparation_passes(self:RST)->float: # forward and backward: 1
+    "What `begin` trains, as passes a step of the robust training."
+    r, s = self.recipe, self.settings
+    if s.unlabelled == 0 or s.natural: return 0.
+    return (s.natural_epochs or r.epochs)/r.epochs
+
 # %% ../../nbs/4_rivals/09_rst.ipynb #659bd319
 @patch
 def half_labelled(self:RST,
