@@ -218,7 +218,7 @@ def test_two_processes_have_the_step_of_one(tmp_path):
 
 
 def test_where_it_makes_no_sense_it_is_refused():
-    for kw, says in ((dict(method='yopo'), 'yopo'),
+    for kw, says in ((dict(method='yopo'), 'yopo'), # attack_in_step
                      (dict(method='afd-tricks', sam_rho=.1), 'sam_rho'),
                      (dict(method='at-tricks', sam_rho=.1), 'sam_rho')):
         with pytest.raises(ValueError, match=says):
@@ -304,3 +304,46 @@ def test_a_validate_of_its_own_must_give_what_chooses(monkeypatch):
     with pytest.raises(ValueError, match="at's validate gives no valid_ap"):
         fit(Recipe(method='at', select_by='apgd-t', **SHORT),
             load_data('digits', n_train=64, n_valid=40))
+
+
+# ---- a stranger's attack
+
+def own_attack(declared):
+    "A method that makes x' in its step, and says so or does not."
+    from afd_nb.method.baselines import OneLoss
+    from afd_nb.method.pgd import pgd
+
+    class OwnAttack(OneLoss):
+        def loss(self, x, y):
+            x_adv = pgd(self.model, x, y, eps=.1, steps=2,
+                        generator=self.generator)
+            return nn.functional.cross_entropy(self.model(x_adv), y)
+    if declared: OwnAttack.attack_in_step = True
+    return OwnAttack
+
+
+@pytest.mark.parametrize('declared', [True, False])
+def test_an_attack_in_the_step_of_a_stranger_is_refused(tmp_path, declared):
+    from afd_nb.method.settings import REGISTRY
+    REGISTRY['own'] = own_attack(declared)
+    try:
+        fit(Recipe(method='own', **SHORT), device='cpu') # without AWP
+        if declared: # the recipe itself
+            with pytest.raises(ValueError, match='no use with own'):
+                Recipe(method='own', awp_gamma=.01, **SHORT)
+            return
+        r, out = Recipe(method='own', awp_gamma=.01, **SHORT), tmp_path/'r'
+        with pytest.raises(ValueError, match='no use with OwnAttack'):
+            fit(r, out=out, device='cpu')
+        assert not (out/'history.csv').exists() # at the first batch
+        d, x, y = batch()
+        m = made('own')
+        before = everything(m)
+        with pytest.raises(ValueError, match='self.perturb'):
+            awp_step(m, x, y, .01)
+        assert before[:-m.generator.get_state().numel()].isclose(
+            everything(m)[:-m.generator.get_state().numel()]).float(
+            ).mean() > .9 # weights are back; the second pass moved BatchNorm
+        for p, q in zip(m.model.parameters(), made('own').model.parameters()):
+            assert p.equal(q)
+    finally: del REGISTRY['own']

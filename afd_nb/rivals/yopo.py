@@ -65,6 +65,7 @@ class YOPOSettings(Settings):
 class YOPO(OneLoss):
     "m full passes with n steps at the first layer (Zhang et al. 2019)."
     Settings = YOPOSettings
+    attack_in_step = True # no AWP
     def setup(self):
         super().setup()
         if self.recipe.attack != 'pgd':

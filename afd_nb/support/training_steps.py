@@ -131,6 +131,24 @@ def weights_moved(
         finally:
             for p, w in home.items(): p.copy_(w)
 
+# %% ../../nbs/appendix_a_support/28_training_steps.ipynb #5fd7cd87
+@contextmanager
+def same_images(method, known:list, fill:bool=False):
+    "Inside, what the network is trained on goes to `known`, or is there."
+    E, left = getattr(method.model, 'E', method.model), iter(known or ())
+    def hook(module, args):
+        if not module.training: return # an attack
+        if fill: return known.append(args[0].detach().clone())
+        was = next(left, None)
+        if was is None or not was.equal(args[0]): raise ValueError(
+            f"awp_gamma is no use with {type(method).__name__}: its step "
+            "makes other images at the moved weights; it must take them "
+            "from self.perturb, or draw them from self.generator")
+    handle = E.register_forward_pre_hook(hook) if known is not None else None
+    try: yield
+    finally:
+        if handle: handle.remove()
+
 # %% ../../nbs/appendix_a_support/28_training_steps.ipynb #62fe0a37
 def awp_step(
     method,   # whose `step` it is
@@ -138,8 +156,14 @@ def awp_step(
     y:Tensor, # labels (b,)
     gamma:float, # > 0
 )->dict: # what the method reports, at w + v
-    "A step of any method whose x' is its `perturb`, by AWP."
-    with rehearsal(method) as (grads, seen): method.step(x, y)
+    """A step of any method whose x' is its `perturb`, by AWP.
+
+    ValueError at the first one, before a weight moves, if the method
+    makes perturbed images in another way.
+    """
+    known = [] if not hasattr(method, 'awp_checked') else None
+    with (rehearsal(method) as (grads, seen),
+          same_images(method, known, fill=True)): method.step(x, y)
     again, perturb = iter(seen), method.perturb
     def recorded(*args, **kw):
         x_adv, state = next(again, (None, None))
@@ -147,9 +171,11 @@ def awp_step(
         set_random_state(state)
         return x_adv
     v = weight_perturbation(grads, gamma)
-    with (replaced(method, perturb=recorded),
+    with (replaced(method, perturb=recorded), same_images(method, known),
           weights_moved(method.optimizers.values(), v)):
-        return method.step(x, y)
+        out = method.step(x, y)
+    method.awp_checked = True
+    return out
 
 # %% ../../nbs/appendix_a_support/28_training_steps.ipynb #fdc4386d
 def forward_pair(
