@@ -1,4 +1,4 @@
-"The tricks: nothing when off; when on, what their formulas say."
+"The levers: nothing when off; when on, what their formulas say."
 import math
 import subprocess
 import sys
@@ -80,7 +80,7 @@ def test_with_all_off_the_bits_are_those_of_the_plain_method(method, more):
 
 @pytest.mark.parametrize('method, name', [
     (m, k) for m, on in KINDS.items() for k in on if k != 'spectral_norm'])
-def test_each_trick_changes_the_training(method, name):
+def test_each_lever_changes_the_training(method, name):
     def after(**more):
         m, x, y = made(f'{method}-tricks', **more)
         for m.progress in (0., .3): m.step(x, y)
@@ -182,7 +182,7 @@ def test_what_does_not_fit_the_recipe_is_refused_before_a_trace(
     assert not (tmp_path/'run').exists()
 
 
-def test_what_is_no_trick_of_a_method_is_refused():
+def test_what_is_no_lever_of_a_method_is_refused():
     for k in ('through', 'r1_weight', 'da_target', 'unlabelled'):
         for m in ('at-tricks', 'trades-tricks', 'afd'):
             with pytest.raises(ValueError, match=f'{k} is no field'):

@@ -41,7 +41,7 @@ class TrickSettings(Settings):
 
 @dataclass(frozen=True)
 class AFDTrickSettings(TrickSettings, AFDSettings):
-    "AFD's settings, and the tricks."
+    "AFD's settings, and its levers."
     da_target:float = setting(1., least=.5)  # of clean features
     r1_weight:float = setting(0., least=0)   # of Da's slope at them
     through:float = setting(0., least=0)     # of E's loss, in the attack
@@ -59,11 +59,11 @@ class AFDTrickSettings(TrickSettings, AFDSettings):
 
 @dataclass(frozen=True)
 class TRADESTrickSettings(TrickSettings, TRADESSettings):
-    "TRADES' settings, and the tricks that it shares with AFD."
+    "TRADES' settings, and the levers that it shares with AFD."
 
 # %% ../../nbs/1_method/15_levers.ipynb #7e22bae9
 class Tricks(Method):
-    "What the tricks change in any method; stands before it as a base."
+    "What the levers change in any method; stands before it as a base."
     def setup(self):
         super().setup()
         r, first = self.recipe, self.settings.steps_first
@@ -247,7 +247,7 @@ def learn(self:AFDTricks,
 # %% ../../nbs/1_method/15_levers.ipynb #99294caf
 @register_method('at-tricks')
 class ATTricks(Tricks, AT):
-    "Adversarial training with the tricks that AFD has, too."
+    "Adversarial training with the levers that AFD has, too."
     Settings = TrickSettings
     def learn(self, x:Tensor, y:Tensor)->dict:
         x_adv = self.perturb(x, y)
@@ -257,7 +257,7 @@ class ATTricks(Tricks, AT):
 
 @register_method('trades-tricks')
 class TRADESTricks(Tricks, TRADES):
-    "TRADES with the tricks that AFD has, too."
+    "TRADES with the levers that AFD has, too."
     Settings = TRADESTrickSettings
     def learn(self, x:Tensor, y:Tensor)->dict:
         x_adv, s = self.attack(x), self.settings
