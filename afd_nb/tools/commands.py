@@ -83,6 +83,7 @@ def afd_demo(
              f'{more} --resume')
     with plain_errors('afd_demo', go_on):
         for name in a.modules: import_own(name)
+        from afd_nb.rivals.on_the_digits import demo_note
         from afd_nb.tools.demo import run_demo, summary
         df = run_demo(a.out, seeds=a.seeds, device=a.device,
                       epochs=a.epochs, resume=a.resume, methods=a.methods)
@@ -91,6 +92,7 @@ def afd_demo(
         print(f'\nTest accuracy in percent, {what}, '
               f'{df.n.iloc[0]} images, PGD at Linf eps\n')
         print(summary(df).to_string())
+        if note := demo_note({*df.method}): print(f'\n{note}')
         print(f"\nThe page to read: {Path(a.out)/'report.html'}")
 
 # %% ../../nbs/appendix_b_tools/06_commands.ipynb #f1727688

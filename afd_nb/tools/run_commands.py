@@ -100,33 +100,33 @@ def evaluation_jobs(a)->list: # of (Target, x, y, store, plan)
             for job in loaded_targets(a, a.split)]
 
 # %% ../../nbs/appendix_b_tools/16_run_commands.ipynb #47af0760
-def evaluate_target(a, bar, t:Target, x, y, store, plan): # table, notes
-    "Every attack of a plan on one model; each result is kept at once."
+def evaluate_target(args, bar, target:Target, x, y, store, plan):
+    "Every attack of a plan on one model; the table, and notes."
     import pandas as pd
     from afd_nb.robustness.evaluation import evaluate
     from afd_nb.robustness.lowest_accuracy import worst_cases
     from afd_nb.robustness.sweeps import tidy
     from afd_nb.support.eval_cache import clean_pass
     from afd_nb.support.tables import format_settings
-    done, seen = [], clean_pass(t.model, x, y, a.batch_size)
+    done, seen = [], clean_pass(target.model, x, y, args.batch_size)
     for one, epsilons in plan:
-        bar.set_description(f'{t.name} {one.name}')
+        bar.set_description(f'{target.name} {one.name}')
         done.append(evaluate(
-            t.model, x, y, attack=one, epsilons=epsilons, seen=seen,
-            store=store, order=t.order, keep=bool(a.save),
-            envelope=not a.raw, progress=bar.update))
-        keep_record(a, t, done, split=a.split)
-    rounded = saved_images(a, t, x, done) if a.save else []
+            target.model, x, y, attack=one, epsilons=epsilons, seen=seen,
+            store=store, order=target.order, keep=bool(args.save),
+            envelope=not args.raw, progress=bar.update))
+        keep_record(args, target, done, split=args.split)
+    rounded = saved_images(args, target, x, done) if args.save else []
     done += worst_cases(done)
-    keep_record(a, t, done, split=a.split)
+    keep_record(args, target, done, split=args.split)
     table = tidy(done)
-    if a.record: table = beside_record(a, t, table)
-    if a.save: table['accuracy_8bit'] = pd.Series(rounded)
-    return table.round(4).assign(
-        run=t.name, weak=table.weak.map({True: 'too weak', False: '-'}),
+    if args.record: table = beside_record(args, target, table)
+    if args.save: table['accuracy_8bit'] = pd.Series(rounded)
+    return table.round(4).assign(run=target.name,
+        weak=table.weak.map({True: 'too weak', False: '-'}),
         settings=[format_settings(e.settings) for e in done
                   for _ in e.epsilons]), [
-        f'{t.name} {e.attack}: {n}' for e in done for n in e.notes]
+        f'{target.name} {e.attack}: {n}' for e in done for n in e.notes]
 
 # %% ../../nbs/appendix_b_tools/16_run_commands.ipynb #5eb23398
 def evaluate_command(a): # table, notes
