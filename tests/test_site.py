@@ -264,12 +264,14 @@ def test_source_stands_after_all_its_names():
 
 def test_code_shows_no_link_and_a_picture_has_its_words():
     at = '(https://afd-nb.github.io/afd_nb/x.html#load_data)'
-    shown = f'# [`load_data`]{at}\n```python\n# as [`load_data`]{at}\n```\n'
+    shown = (f'As [`load_data`]{at}\n```python\n# as [`load_data`]{at}\n```\n'
+             f'## On [`load_data`]{at}\n')
     cell = dict(cell_type='code', source='', outputs=[dict(data={
         'text/markdown': shown})])
     prerender.unlinked(cell)
     assert ''.join(cell['outputs'][0]['data']['text/markdown']) == (
-        f'# [`load_data`]{at}\n```python\n# as load_data\n```\n')
+        f'As [`load_data`]{at}\n```python\n# as load_data\n```\n'
+        '## On `load_data`\n')
     cell = dict(cell_type='markdown',
                 source='![A "map".](a.svg)\n\nAn ![icon](b.svg) here')
     for _ in '12': # twice is as once
@@ -299,6 +301,28 @@ def test_a_mere_word_is_no_link():
     prerender.unlinked(cell, keep=True)
     assert cell['outputs'][0]['data']['text/markdown'] == [
         f'- [`text`]({at}t): `fit`\n']
+
+
+def test_sentences_wrap_and_columns_do_not():
+    def cell(source, *outputs):
+        out = dict(cell_type='code', source=source, outputs=[
+            dict(output_type='stream', text=v) if isinstance(v, str) else
+            dict(output_type='execute_result', data=v) for v in outputs])
+        for _ in '12': prerender.wrapped(out) # twice is as once
+        return out['source']
+    mark = '#| classes: sentences\n'
+    said = '  Long lines of words, and\n    a few blanks before them.\n'
+    assert cell('print(said)', said) == mark + 'print(said)'
+    assert cell('said', {'text/plain': [said]}) == mark + 'said'
+    assert cell('#| code-fold: true\nsaid', said).startswith(mark)
+    table = '     clean  pgd\nnt      98    0\n'
+    for kept in (cell('x', table), cell('x', said, table), cell('x'),
+                 cell('x', {'text/plain': said, 'text/html': '<p>'})):
+        assert kept == 'x'
+    assert cell('%time x', said) == '%time x'
+    css = (ROOT/'nbs/styles.css').read_text(encoding='utf-8')
+    assert 'main .sentences .cell-output pre > code { white-space: pre-wrap' \
+        in css
 
 
 def test_pages_made_of_outputs_have_contents():

@@ -4,7 +4,7 @@ Quarto calls this (`pre-render` in _quarto.yml). nbdev shows the functions
 of one exported cell in reverse, makes a link of every word in backticks
 that is also a name, in code blocks too, where it shows as its source, and
 unfolds all exported source. Quarto gives a picture with a caption no
-alternative text.
+alternative text. It wraps all that is printed, or nothing.
 """
 import ast
 import json
@@ -85,7 +85,7 @@ def plain(words: str) -> str:
 def unlinked(cell: dict, keep: bool = False) -> None:
     """Take wrong links out of a cell; `keep` what begins a list's line.
 
-    In a block of code every link is wrong.
+    In a block of code, and in a heading, every link is wrong.
     """
     def mend(lines):
         if isinstance(lines, str): lines = lines.splitlines(keepends=True)
@@ -94,6 +94,7 @@ def unlinked(cell: dict, keep: bool = False) -> None:
             if v.lstrip().startswith('```'): in_code = not in_code
             i = keep and v.startswith('- [`') and v.find(')') or 0
             out.append(SPELT.sub(r'\1', v) if in_code else
+                       SPELT.sub(r'`\1`', v) if v.startswith('#') else
                        v[:i] + plain(v[i:]))
         return out
     if cell['cell_type'] == 'markdown': cell['source'] = mend(cell['source'])
@@ -130,6 +131,27 @@ def with_contents(cell: dict) -> None:
             r'^#\| *(code-fold|echo):.*\n', '', text(cell), flags=re.M))
 
 
+def printed(cell: dict) -> str:
+    "What a cell shows as plain text; a richer form is shown in its place."
+    out = ''
+    for o in cell.get('outputs', []):
+        data = o.get('data', {})
+        if data.keys() <= {'text/plain'}:
+            out += ''.join(o.get('text', data.get('text/plain', '')))
+    return out
+
+
+def wrapped(cell: dict) -> None:
+    """Mark a cell that prints sentences: styles.css wraps their lines.
+
+    Where blanks make columns the lines stay, and scroll.
+    """
+    words, source = printed(cell), text(cell)
+    if words.strip() and not re.search(r'\S {2,}\S', words) \
+            and not source.startswith(('%', '#| classes:')):
+        cell['source'] = '#| classes: sentences\n' + source
+
+
 def mended(made: dict, page: dict, keep: bool = False) -> dict:
     "The page that nbdev made of a page, as Quarto should draw it."
     made['cells'] = in_order(made['cells'], places(page))
@@ -139,6 +161,7 @@ def mended(made: dict, page: dict, keep: bool = False) -> dict:
         if c['cell_type'] == 'code':
             folded(c)
             with_contents(c)
+            wrapped(c)
     return made
 
 
