@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
            'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'CHOSEN', 'RIVALS',
-           'OF_RIVALS', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'LEADING', 'SEARCHED',
-           'SIX', 'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED', 'Experiment',
-           'all_experiments', 'find_experiments', 'is_chosen', 'is_selection_only', 'is_leading', 'evaluations_for']
+           'OF_RIVALS', 'OF_ROW', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'LEADING',
+           'SEARCHED', 'SIX', 'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED',
+           'Experiment', 'all_experiments', 'find_experiments', 'is_chosen', 'is_selection_only', 'is_leading',
+           'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 from dataclasses import dataclass, field
@@ -110,6 +111,8 @@ OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
               'joint-lr0.01': dict(joint_batch=True, lr=.01),
               'joint-trades': dict(joint_batch=True, form='trades')},
     'elle': {'gap1': dict(gap_weight=1.)}} # 1000: NaN at eps 0.3
+OF_ROW = {'rst': 'joint-awp', 'jarn': 'one-step', 'elle': 'gap1',
+          'llr': 'gap0.4-lr0.01'} # the best of these on held-out images
 HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = {'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
