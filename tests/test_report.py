@@ -131,12 +131,13 @@ def test_page_says_what_is_not_known(pages, name):
 def test_a_demo_of_all_has_a_row_a_method(pages):
     text = pages['all'].read_text('utf-8')
     body = text[text.index('<tbody>'):text.index('</tbody>')]
-    assert body.count('<tr>') == 14
-    for name in 'Repr. matching', 'Feature scattering', 'YOPO', 'RLFAT':
+    assert body.count('<tr>') == 15
+    for name in 'Repr. matching', 'Feature scattering', 'YOPO', 'RLFAT', 'RST':
         assert f'>{name}</th>' in body
-    assert 'ways to train it: 14' in text
+    assert 'ways to train it: 15' in text
     assert '--methods nt at trades rm afd ates' in text
-    assert text.count('The recipe of') == 14
+    assert text.count('The recipe of') == 15
+    assert '647 of 1,294' in text
 
 
 @pytest.mark.long
@@ -144,17 +145,18 @@ def test_a_demo_of_all_runs_and_resumes(tmp_path, monkeypatch):
     take = demo.take
     monkeypatch.setattr(demo, 'take', lambda split: take(split, 40))
     monkeypatch.setattr(demo, 'EPSILONS', [0., .1, .2])
-    small = lambda *a, **kw: load_data(*a, n_train=64, **kw)
+    small = lambda *a, n_train=None, **kw: load_data( # RST has its own
+        *a, n_train=n_train or 64, **kw)
     monkeypatch.setattr(demo, 'load_data', small)
     kw = dict(methods='all', epochs=1, progress=False)
     df = demo.run_demo(tmp_path/'d', **kw)
     assert [*df.method.unique()] == demo_methods('all')
     assert df.accuracy.between(0, 1).all()
-    assert len(demo.summary(df)) == 14
+    assert len(demo.summary(df)) == 15
     state = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('state.pt')}
     again = demo.run_demo(tmp_path/'d', resume=True, **kw)
     pd.testing.assert_frame_equal(df, again)
-    assert len(state) == 14
+    assert len(state) == 15
     assert state == {p: p.stat().st_mtime_ns for p in state}
 
 

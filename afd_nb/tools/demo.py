@@ -18,8 +18,9 @@ from ..representations.tsne_maps import plot_tsne, tsne
 from ..support.checks import check_number
 from ..support.files import write_json
 from ..support.plotting import figure_style
-from ..rivals.on_the_digits import (demo_methods, demo_recipe,
-                                         demo_style, plot_groups)
+from ..rivals.on_the_digits import (demo_methods, demo_note,
+                                         demo_recipe, demo_style,
+                                         plot_groups, pooled_over_seeds)
 from ..support.processes import as_device
 from ..method.data import load_data
 from ..support.splits import take
@@ -33,6 +34,7 @@ from ..robustness.records import make_record
 from ..support.tables import percent
 from ..method.pgd import pgd
 from ..method.recipe import Recipe, to_json
+from ..method.settings import method_label
 from ..method.training import fit
 from ..results.leaderboard import step_passes
 
@@ -46,10 +48,11 @@ def passes(r:Recipe)->int: # network passes of one batch
 
 def total_passes(
     recipes:list, # of Recipe
-    n_train:int,  # training images
+    n_train:int,  # training images, if the recipe does not say
 )->int: # network passes
     "What the progress bar counts for all trainings."
-    return sum(passes(r)*r.epochs*(n_train//r.batch_size) for r in recipes)
+    return sum(passes(r)*r.epochs*((r.n_train or n_train)//r.batch_size)
+               for r in recipes)
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #b12b7893
 def open_demo(out, settings:dict, resume:bool)->Path:
@@ -108,10 +111,11 @@ def run_demo(
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #968da6ca
 def one_run(recipe:Recipe, out:Path, device, bar):
     "Train (or resume) one recipe of the demo and evaluate it."
-    label = demo_style(recipe.method)['label'] + (
+    label = method_label(recipe.method) + (
         f' (seed {recipe.seed})' if recipe.seed else '')
     path = out/'runs'/f'{recipe.method}-seed{recipe.seed}'
-    data = load_data('digits', seed=recipe.seed, device=device)
+    data = load_data('digits', n_train=recipe.n_train, seed=recipe.seed,
+                     device=device)
     n, cost = len(data.train)//recipe.batch_size, passes(recipe)
     there, rows = (path/'state.pt').is_file(), path/'history.csv'
     done = n*len(pd.read_csv(rows)) if there and rows.is_file() else 0
@@ -147,7 +151,7 @@ def summary(
         df[df.eps == eps].groupby('method', sort=False)}
         for eps in epsilons})
     t['seconds'] = df.groupby('method').seconds.mean().round().astype(int)
-    return t.rename(index=lambda m: demo_style(m)['label'])
+    return t.rename(index=method_label)
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #1454513e
 def column(eps)->str: return f'PGD {eps:g}' if eps else 'clean'
@@ -183,15 +187,6 @@ def draw_story(models:dict, x, y, df, eps, out:Path):
         fig.tight_layout(); save_png(fig, out/'story.png')
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #1f3275ac
-def pooled_over_seeds(g)->pd.DataFrame: # by eps, for `plot_curves`
-    "A method's curve; the band is over images, or over seeds."
-    by = g.groupby('eps')
-    t = by[['accuracy', 'low', 'high', 'upper_bound']].mean()
-    if g.seed.nunique() > 1: # between trainings, not images
-        sd = by.accuracy.std()
-        t['low'], t['high'] = t.accuracy - sd, t.accuracy + sd
-    return t
-
 def draw_curves(df, eps, out:Path):
     "curves.png, of the methods that are done."
     with figure_style():
@@ -226,21 +221,23 @@ def verify(runs:list)->str: # lines for a shell
             f'runs/records\nafd_diagnose {where} --quick --record '
             f'runs/records\nafd_report {where} --out verified.html')
 
+# %% ../../nbs/appendix_b_tools/04_demo.ipynb #b31e479c
 def demo_finding(df, eps)->str: # sentences
     "What the numbers say of AFD; beyond five, which method keeps most."
     kept = df[df.eps == eps].groupby('method', sort=False).accuracy.mean()
-    best, worst = (f"{demo_style(m)['label']} ({100*kept[m]:.0f} %)"
+    best, worst = (f"{method_label(m)} ({100*kept[m]:.0f} %)"
                    for m in (kept.idxmax(), kept.idxmin()))
     rank = (f'Under PGD at Linf eps {eps:g}, untuned, {best} keeps most of '
             f'the test digits, {worst} least.')
     if not {'nt', 'at', 'afd'} <= {*kept.index}: return rank
     return finding(df, eps) + f' {rank}'*(len(kept) > 5)
 
+# %% ../../nbs/appendix_b_tools/04_demo.ipynb #6c09b1a1
 def table_html(df)->str:
     "The sortable table of the report."
     rows = []
     for m, g in df.groupby('method', sort=False):
-        label, s = demo_style(m)['label'], round(g.seconds.mean())
+        label, s = method_label(m), round(g.seconds.mean())
         rows.append([(label, label), *(cell(g[g.eps == e])
                                        for e in EPSILONS), (f'{s} s', s)])
     return html_table(rows, ['method', *map(column, EPSILONS), 'training'],
@@ -273,7 +270,8 @@ def write_demo_report(runs:list, df, out:Path):
                     'Maps of features for two of the methods.'),
         '<h2>Accuracy in percent</h2>', table_html(df),
         html_text(f'Seeds: {seeds}; test images: {df.n.iloc[0]}; {shows}. A '
-                  'heading sorts by its column.', note=True),
+                  'heading sorts by its column. '
+                  + demo_note({*df.method}), note=True),
         *demo_again(runs, seeds)])
 
 # %% ../../nbs/appendix_b_tools/04_demo.ipynb #826bde83
@@ -288,6 +286,6 @@ def demo_again(runs, seeds)->list: # of HTML
         html_text(', '.join([made['device'], *(f'{k} {v}' for k, v in
                   made['versions'].items())]) + '.', note=True),
         *(html_details(
-            f'The recipe of {demo_style(v.recipe.method)["label"]}',
+            f'The recipe of {method_label(v.recipe.method)}',
             html_lines(to_json(v.recipe)))
           for v in runs if v.recipe.seed == 0)]
