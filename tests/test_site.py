@@ -240,6 +240,8 @@ def test_functions_stand_in_the_order_of_their_code():
         turned += before != after
         for c in mended['cells']: # long source is folded, short is not
             source = prerender.text(c)
+            # Quarto would show a text of many lines as one
+            assert c['source'] == source.splitlines(keepends=True), name
             if '"Exported source"' in source:
                 assert ('fold: true' in source) == (
                     len(source.splitlines()) - 2 > prerender.LONG)

@@ -162,6 +162,8 @@ def mended(made: dict, page: dict, keep: bool = False) -> dict:
             folded(c)
             with_contents(c)
             wrapped(c)
+        # in a list: Quarto joins the lines of code that is one text
+        c['source'] = text(c).splitlines(keepends=True)
     return made
 
 
