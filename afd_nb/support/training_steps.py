@@ -135,7 +135,7 @@ def weights_moved(
 @contextmanager
 def same_images(method, known:list, fill:bool=False):
     "Inside, what the network is trained on goes to `known`, or is there."
-    E, left = getattr(method.model, 'E', method.model), iter(known or ())
+    E, left = getattr(method.model, 'E', method.model), iter(known)
     def hook(module, args):
         if not module.training: return # an attack
         if fill: return known.append(args[0].detach().clone())
@@ -144,10 +144,9 @@ def same_images(method, known:list, fill:bool=False):
             f"awp_gamma is no use with {type(method).__name__}: its step "
             "makes other images at the moved weights; it must take them "
             "from self.perturb, or draw them from self.generator")
-    handle = E.register_forward_pre_hook(hook) if known is not None else None
+    handle = E.register_forward_pre_hook(hook)
     try: yield
-    finally:
-        if handle: handle.remove()
+    finally: handle.remove()
 
 # %% ../../nbs/appendix_a_support/28_training_steps.ipynb #62fe0a37
 def awp_step(
@@ -158,10 +157,10 @@ def awp_step(
 )->dict: # what the method reports, at w + v
     """A step of any method whose x' is its `perturb`, by AWP.
 
-    ValueError at the first one, before a weight moves, if the method
-    makes perturbed images in another way.
+    ValueError, before a weight moves, if the method makes perturbed
+    images in another way.
     """
-    known = [] if not hasattr(method, 'awp_checked') else None
+    known = []
     with (rehearsal(method) as (grads, seen),
           same_images(method, known, fill=True)): method.step(x, y)
     again, perturb = iter(seen), method.perturb
@@ -173,9 +172,7 @@ def awp_step(
     v = weight_perturbation(grads, gamma)
     with (replaced(method, perturb=recorded), same_images(method, known),
           weights_moved(method.optimizers.values(), v)):
-        out = method.step(x, y)
-    method.awp_checked = True
-    return out
+        return method.step(x, y)
 
 # %% ../../nbs/appendix_a_support/28_training_steps.ipynb #fdc4386d
 def forward_pair(
