@@ -8,6 +8,7 @@ __all__ = ['GRADIENTS', 'Generator', 'gradient_penalty', 'train_wgan', 'Projecti
 
 # %% ../../nbs/4_rivals/10_defense_gan.ipynb #91198650
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.func import jacfwd, vmap
 
@@ -123,24 +124,6 @@ class Projection(nn.Module):
         z = torch.randn((n, 1, of), generator=generator(self.seed))
         return z.to(x.device).expand(n, len(x), of)
 
-    def search(self,
-        x:Tensor,        # images (b, c, h, w)
-        keep:bool=False, # the graph of all steps
-    )->Tensor: # z*, (b, latents)
-        "The latents of the nearest images that were found."
-        far = lambda z: (self.G(z) - many).flatten(1).square().mean(1)
-        many = x.repeat(self.restarts, 1, 1, 1)
-        z, v = self.starts(x).flatten(0, 1), 0.
-        for _ in range(self.steps):
-            with torch.enable_grad():
-                if not keep: z = z.detach()
-                if not z.requires_grad: z = z.requires_grad_()
-                g, = torch.autograd.grad(far(z).sum(), z, create_graph=keep)
-            v = .7*v - self.lr*g
-            z = z + v
-        best = far(z).detach().reshape(self.restarts, -1).argmin(0)
-        return z[best*len(x) + torch.arange(len(x), device=x.device)]
-
     def forward(self, x):
         if tuple(x.shape[1:]) != self.G.shape:
             raise ValueError(f"the generator makes images of shape "
@@ -151,6 +134,26 @@ class Projection(nn.Module):
         if self.backward == 'none': return made
         if self.backward == 'identity': return straight(x, made)
         return made + tangent(self.G, z, x - x.detach())
+
+# %% ../../nbs/4_rivals/10_defense_gan.ipynb #d6a75ea1
+@patch
+def search(self:Projection,
+    x:Tensor,        # images (b, c, h, w)
+    keep:bool=False, # the graph of all steps
+)->Tensor: # z*, (b, latents)
+    "The latents of the nearest images that were found."
+    far = lambda z: (self.G(z) - many).flatten(1).square().mean(1)
+    many = x.repeat(self.restarts, 1, 1, 1)
+    z, v = self.starts(x).flatten(0, 1), 0.
+    for _ in range(self.steps):
+        with torch.enable_grad():
+            if not keep: z = z.detach()
+            if not z.requires_grad: z = z.requires_grad_()
+            g, = torch.autograd.grad(far(z).sum(), z, create_graph=keep)
+        v = .7*v - self.lr*g
+        z = z + v
+    best = far(z).detach().reshape(self.restarts, -1).argmin(0)
+    return z[best*len(x) + torch.arange(len(x), device=x.device)]
 
 # %% ../../nbs/4_rivals/10_defense_gan.ipynb #4cbedff1
 def straight(
