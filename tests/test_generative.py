@@ -9,7 +9,12 @@ from afd_nb.rivals.analysis_by_synthesis import (
 from afd_nb.rivals.defense_gan import (
     BPDA, GRADIENTS, Generator, Projection, defense_gan, read_generator,
     save_generator, tangent, train_wgan)
+from afd_nb.rivals.generative_on_mnist import (
+    ALL, COLUMNS, hop_skip_jump, measure, read_generative, trained,
+    with_lowest)
 from afd_nb.support.random_numbers import generator
+from afd_nb.support.statistics import wilson
+from afd_nb.testing import LinearModel, check_text
 
 
 @pytest.fixture(scope='module')
@@ -163,3 +168,98 @@ def test_the_tangent_is_a_projection():
     lambda: Projection(Generator((1, 8, 8)), backward='other')])
 def test_bad_settings_are_refused(make):
     with pytest.raises(ValueError): make()
+
+
+HERE = '4_rivals/12_generative_on_mnist'
+SYSTEMS = [('ABS', 'l2', 1.5), ('ABS', 'linf', .3),
+           ('Defense-GAN', 'linf', .3)]
+
+
+def test_the_record_of_mnist_is_whole():
+    t = read_generative() # numbers agree with answers
+    assert [*t.columns] == [*COLUMNS]
+    assert not t.duplicated(['system', 'attack', 'norm', 'eps']).any()
+    low, high = wilson(t.right, t.n)
+    assert (abs(t.low - low) < 1e-5).all() and (abs(t.high - high) < 1e-5
+                                                ).all()
+    assert (t.n == 50).all() and (t.order == 'shuffled-0').all()
+    assert t.versions.str.contains('torch=').all()
+    clean = t[t.eps == 0].set_index('system')
+    assert {*clean.index} == {'ABS', 'Defense-GAN'}
+    for system, norm, eps in SYSTEMS:
+        part = t[(t.system == system) & (t.norm == norm) & (t.eps == eps)]
+        assert (part.right <= clean.right[system]).all()
+        kinds = {a.split(',')[0] for a in part.attack}
+        assert {'transfer', 'Square', 'HopSkipJump', 'AutoAttack'} <= kinds
+    assert {'latent descent', 'PGD'} <= {*t.attack[t.system == 'ABS']}
+    assert {'BPDA', 'BPDA, EOT', 'tangent', 'unrolled'} <= {
+        *t.attack[t.system == 'Defense-GAN']}
+
+
+def test_the_page_says_what_the_record_says():
+    t = with_lowest(read_generative())
+    says = []
+    for system, norm, eps in SYSTEMS:
+        part = t[(t.system == system) & (t.norm == norm) & (t.eps == eps)]
+        for name in SAID[system, norm]:
+            r, = part[part.attack == name].itertuples()
+            says.append(f'{r.right} of {r.n}')
+        r, = part[part.attack == ALL].itertuples()
+        says.append(f'{r.right} of {r.n} ({100*r.low:.0f} to '
+                    f'{100*r.high:.0f} %)')
+        left = part[part.attack != ALL]
+        assert r.right <= left.right.min()
+    check_text(HERE, *says)
+
+
+def test_lowest_takes_the_best_attack_image_by_image(tmp_path):
+    x, y = torch.eye(4)[:, None, None], torch.tensor([0, 1, 2, 3])
+    model = nn.Flatten()
+    def moves(*rows):
+        def hit(model, x, y, *, eps, norm='linf'):
+            v = x.clone()
+            for k in rows: v[k] = x[k].roll(1, -1)
+            return v
+        return hit
+    plan = {k: (attack(moves(*r)), model) for k, r in
+            {'first': (0,), 'second': (0, 2)}.items()}
+    file = tmp_path/'t.csv'
+    t = measure(file, 'eye', model, x, y, plan, eps=1.)
+    assert t.right.tolist() == [3, 2] and t.answers.tolist() == ['7', '5']
+    before = file.read_bytes()
+    measure(file, 'eye', model, x, y, plan, eps=1.)
+    assert file.read_bytes() == before # nothing is measured twice
+    low = with_lowest(read_generative(file)).iloc[-1]
+    assert (low.attack, low.right, low.answers) == (ALL, 2, '5')
+    file.write_text(file.read_text().replace(',3,4,', ',2,4,'))
+    with pytest.raises(ValueError, match='2 of 4'): read_generative(file)
+
+
+def test_hop_skip_jump_finds_the_boundary_and_stays_in_the_ball():
+    plane = LinearModel(torch.ones(16), 8.) # the sum of 16 pixels
+    x = torch.stack([torch.full((1, 4, 4), v) for v in (.4, .45, .6)])
+    y = torch.tensor([0, 0, 1])
+    for norm, by in (('linf', 1), ('l2', 4)): # distances .1, .05, .1
+        a = attack(hop_skip_jump, norm=norm, steps=3)
+        for eps, fooled in ((.04, 0), (.06, 1), (.12, 3)):
+            v = a(plane, x, y, eps=by*eps)
+            far = (v - x).flatten(1).norm(p=torch.inf if by == 1 else 2,
+                                          dim=1)
+            assert far.max() <= by*eps + 1e-5
+            assert (plane(v).argmax(1) != y).sum() == fooled
+    with pytest.raises(ValueError, match='start from'):
+        hop_skip_jump(plane, x[:2], y[:2], eps=.1)
+    with pytest.raises(ValueError, match='norm'):
+        hop_skip_jump(plane, x, y, eps=.1, norm='l1')
+
+
+def test_a_trained_model_is_trained_once(tmp_path, data):
+    small = dict(steps=2, hidden=8, latents=2)
+    G = trained('generator', data, tmp_path/'new', **small)
+    again = trained('generator', data, tmp_path/'new', steps=999_999)
+    for p, q in zip(G.parameters(), again.parameters()): assert p.equal(q)
+    m = trained('abs', data, tmp_path, epochs=1, hidden=4, samples=5,
+                steps=1)
+    assert m(data.test.x[:2]).shape == (2, 10)
+    with pytest.raises(ValueError, match='name'):
+        trained('vae', data, tmp_path)
