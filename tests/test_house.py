@@ -151,3 +151,59 @@ def test_every_name_in_the_package_is_defined(tmp_path):
     assert not undefined_names(ROOT/'afd_nb')
     (tmp_path/'m.py').write_text('def f(): return np.zeros(3)')
     assert len(undefined_names(tmp_path)) == 1
+
+
+# ---- what a reader sees in a notebook
+
+EVERY = {p.relative_to(ROOT/'nbs').as_posix(): nbformat.read(p, 4).cells
+         for p in sorted((ROOT/'nbs').rglob('*.ipynb'))
+         if '.ipynb_checkpoints' not in p.parts}
+
+
+def out_of_sight(cells):
+    "Names that shown cells use and that a hidden cell alone brings in."
+    shown, seen, unseen = set(), set(), set()
+    for c in cells:
+        if c.cell_type != 'code': continue
+        source = re.sub(r'(?m)^[%!].*', 'pass', c.source)
+        try: tree = ast.parse(source)
+        except SyntaxError: continue # a cell of another language
+        hidden = re.search(r'(?m)^#\|\s*hide\b', source)
+        names = {(a.asname or a.name).partition('.')[0]
+                 for n in ast.walk(tree)
+                 if isinstance(n, (ast.Import, ast.ImportFrom))
+                 for a in n.names}
+        (unseen if hidden else seen).update(names)
+        if not hidden: shown |= {n.id for n in ast.walk(tree)
+                                 if isinstance(n, ast.Name)}
+    return shown & unseen - seen
+
+
+READ = [p for p in EVERY if not p.startswith('reference/')
+        and p != 'index.ipynb'] # made by tools, or README's
+
+
+@pytest.mark.parametrize('page', READ)
+def test_what_a_reader_copies_is_imported_in_sight(page):
+    assert not out_of_sight(EVERY[page])
+
+
+def test_an_import_out_of_sight_is_seen():
+    cell = nbformat.v4.new_code_cell
+    hidden = cell('#| hide\nfrom torch import nn\nimport os.path')
+    assert out_of_sight([hidden, cell('nn.ReLU()')]) == {'nn'}
+    assert out_of_sight([hidden, cell('import torch.nn as nn'),
+                         cell('nn.ReLU()')]) == set()
+
+
+OF_METHODS = 'appendix_a_support/07_plotting.ipynb' # says which they are
+
+
+@pytest.mark.parametrize('page', EVERY)
+def test_a_method_s_colour_is_for_that_method_alone(page):
+    from afd_nb.support.plotting import METHOD_STYLES
+    if page == OF_METHODS: return
+    colors = [v['color'].lower() for v in METHOD_STYLES.values()]
+    for c in EVERY[page]:
+        if c.cell_type != 'code' or c.source.startswith('#| hide'): continue
+        assert not [v for v in colors if v in c.source.lower()], c.source

@@ -151,7 +151,7 @@ def plot_transfer(
             ax.text(j, i, f'{v:.1f}', ha='center', va='center',
                     color='k' if v > 55 else 'w')
             if s == t: ax.add_patch(plt.Rectangle((j - .48, i - .46), .96,
-                .92, fill=False, ec='#EE6677', lw=2))
+                .92, fill=False, ec='#EE8800', lw=2))
     ax.set(xticks=range(m.shape[1]), yticks=range(m.shape[0]),
            xticklabels=map(label, m.columns),
            yticklabels=map(label, m.index), xlabel='shown to',

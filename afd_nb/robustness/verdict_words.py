@@ -123,9 +123,9 @@ def in_sentences(
         f'size is the claimed one in {same}.')
 
 # %% ../../nbs/2_robustness/16_verdict_words.ipynb #77eb15af
-COLORS = {RIGHT: '#4477AA', WRONG: '#EE6677', 'equivalent': '#228833',
-          'undecided': '#777777', ONE[RIGHT]: '#4477AA',
-          ONE[WRONG]: '#EE6677'}
+COLORS = {RIGHT: '#332288', WRONG: '#EE8800', 'equivalent': '#33BBEE',
+          'undecided': '#777777', ONE[RIGHT]: '#332288',
+          ONE[WRONG]: '#EE8800'}
 
 def plot_claims(
     t:pd.DataFrame, # of `judge_claims`
