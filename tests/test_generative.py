@@ -247,6 +247,10 @@ def test_lowest_takes_the_best_attack_image_by_image(tmp_path):
     before = file.read_bytes()
     measure(file, 'eye', model, x, y, plan, eps=1.)
     assert file.read_bytes() == before # nothing is measured twice
+    other = {'first': (attack('pgd', steps=3), model)}
+    with pytest.raises(ValueError, match='has first with'):
+        measure(file, 'eye', model, x, y, other, eps=1.)
+    assert file.read_bytes() == before
     low = with_lowest(read_generative(file)).iloc[-1]
     assert (low.attack, low.right, low.answers) == (ALL, 2, '5')
     file.write_text(file.read_text().replace(',3,4,', ',2,4,'))
@@ -274,10 +278,12 @@ def test_hop_skip_jump_finds_the_boundary_and_stays_in_the_ball():
 def test_a_trained_model_is_trained_once(tmp_path, data):
     small = dict(steps=2, hidden=8, latents=2)
     G = trained('generator', data, tmp_path/'new', **small)
-    again = trained('generator', data, tmp_path/'new', steps=999_999)
+    again = trained('generator', data, tmp_path/'new')
     for p, q in zip(G.parameters(), again.parameters()): assert p.equal(q)
     m = trained('abs', data, tmp_path, epochs=1, hidden=4, samples=5,
                 steps=1)
     assert m(data.test.x[:2]).shape == (2, 10)
+    with pytest.raises(FileExistsError, match='settings of its own'):
+        trained('generator', data, tmp_path/'new', steps=3)
     with pytest.raises(ValueError, match='name'):
         trained('vae', data, tmp_path)

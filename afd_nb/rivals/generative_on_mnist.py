@@ -46,6 +46,9 @@ def trained(
     "A generative model from its file, else trained and kept there."
     train, save, read, own = ON_MNIST[check_choice('name', name, ON_MNIST)]
     file = Path(folder)/f'{name}.safetensors'
+    if file.exists() and settings: raise FileExistsError(
+        f"{file} is there, trained with settings of its own; another "
+        "folder, or none of " + ', '.join(settings))
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         save(train(data, **own | settings), file)
@@ -166,14 +169,18 @@ def measure(
     for name, (a, climbed) in plan.items():
         t = (read_generative(file) if file.exists()
              else pd.DataFrame(columns=COLUMNS))
-        if ((t.system == system) & (t.attack == name) & (t.norm == a.norm)
-                & (t.eps == eps)).any(): continue
+        said = format_settings(a.settings)
+        have = t[(t.system == system) & (t.attack == name)
+                 & (t.norm == a.norm) & (t.eps == eps)]
+        if {*have.settings} - {said}: raise ValueError(
+            f"{file} has {name} with {have.settings.iloc[0]}, not {said}")
+        if len(have): continue
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             x_adv = project(a(climbed, x, y, eps=eps), x, eps, a.norm)
         right = (clean & (answers(model, x_adv) == y)).cpu().numpy()
         rows = [*t.to_dict('records'), one_row(system, name, a.norm, eps,
-            right, format_settings(a.settings), a.seed, order)]
+            right, said, a.seed, order)]
         write_text(file, pd.DataFrame(rows, columns=COLUMNS).to_csv(
             index=False))
     t = read_generative(file)
