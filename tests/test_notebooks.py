@@ -35,15 +35,22 @@ def files(folder):
             and not {'__pycache__', '.ipynb_checkpoints'} & {*p.parts}}
 
 
+@pytest.fixture(scope='session')
+def caches(tmp_path_factory):
+    "What libraries work out once (fonts, compiled code), for all kernels."
+    to = tmp_path_factory.mktemp('caches')
+    return {k: str(to/k) for k in ('MPLCONFIGDIR', 'XDG_CACHE_HOME',
+                                   'NUMBA_CACHE_DIR')}
+
+
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, caches):
     "Variables that give a kernel a home of its own; libraries' caches aside."
     for name in ('home', 'aside'): (tmp_path/name).mkdir()
     aside = {k: str(tmp_path/'aside'/k) for k in (
         'IPYTHONDIR', 'JUPYTER_RUNTIME_DIR', 'JUPYTER_DATA_DIR',
-        'JUPYTER_CONFIG_DIR', 'MPLCONFIGDIR', 'XDG_CACHE_HOME',
-        'XDG_CONFIG_HOME', 'NUMBA_CACHE_DIR')}
-    return dict(aside, HOME=str(tmp_path/'home'))
+        'JUPYTER_CONFIG_DIR', 'XDG_CONFIG_HOME')}
+    return caches | aside | dict(HOME=str(tmp_path/'home'))
 
 
 @pytest.mark.parametrize('name', [
