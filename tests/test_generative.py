@@ -1,4 +1,6 @@
 "The generative defences: small models whose answers can be known."
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -250,11 +252,30 @@ def test_lowest_takes_the_best_attack_image_by_image(tmp_path):
     other = {'first': (attack('pgd', steps=3), model)}
     with pytest.raises(ValueError, match='has first with'):
         measure(file, 'eye', model, x, y, other, eps=1.)
+    wide = nn.Linear(4, 4, bias=False)
+    with torch.no_grad(): wide.weight.copy_(torch.eye(4))
+    with pytest.raises(ValueError, match='other weights'):
+        measure(file, 'eye', nn.Sequential(nn.Flatten(), wide), x, y, plan,
+                eps=1.)
     assert file.read_bytes() == before
     low = with_lowest(read_generative(file)).iloc[-1]
     assert (low.attack, low.right, low.answers) == (ALL, 2, '5')
     file.write_text(file.read_text().replace(',3,4,', ',2,4,'))
     with pytest.raises(ValueError, match='2 of 4'): read_generative(file)
+
+
+def test_what_an_attack_warns_of_stands_in_its_row(tmp_path):
+    def loud(model, x, y, *, eps, norm='linf'):
+        for said in 'a  flat\nloss', 'once', 'once': warnings.warn(said)
+        warnings.warn('old', DeprecationWarning) # the code's, not the number's
+        return x
+    x, y = torch.eye(2)[:, None, None], torch.tensor([0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error') # none comes out
+        t = measure(tmp_path/'t.csv', 'eye', nn.Flatten(), x, y,
+                    {'loud': (attack(loud), nn.Flatten())}, eps=1.)
+    assert t.notes.tolist() == ['a flat loss; once']
+    assert t.model.nunique() == 1 and len(t.model[0]) == 12
 
 
 def test_hop_skip_jump_finds_the_boundary_and_stays_in_the_ball():

@@ -18,6 +18,7 @@ from .analysis_by_synthesis import (read_abs, save_abs,
                                                  train_abs)
 from .defense_gan import (read_generator, save_generator,
                                        train_wgan)
+from ..method.network_files import weights_checksum
 from ..robustness.adaptive import answers
 from ..support.attack_object import project
 from ..support.attack_setup import check_attack
@@ -126,7 +127,7 @@ def hop_skip_jump(
 # %% ../../nbs/4_rivals/12_generative_on_mnist.ipynb #1dc6a53c
 COLUMNS = ('system', 'attack', 'norm', 'eps', 'right', 'n', 'accuracy',
            'low', 'high', 'seeds', 'order', 'answers', 'settings',
-           'versions')
+           'versions', 'model', 'notes')
 RECORDS = 'mnist/generative.csv' # below `results_folder()`
 
 def read_generative(
@@ -143,15 +144,16 @@ def read_generative(
     return t
 
 # %% ../../nbs/4_rivals/12_generative_on_mnist.ipynb #0525f4f0
-def one_row(system, attack, norm, eps, right, settings, seed, order)->dict:
-    "A row of the record; `right` is bool (n,)."
+def one_row(system, attack, norm, eps, right, settings, seed, order, model,
+            notes='-')->dict:
+    "A row of the record; `right` is bool (n,), `model` its checksum."
     k, n = int(right.sum()), len(right)
     low, high = map(float, wilson(k, n))
     made = versions()
     return dict(zip(COLUMNS, (system, attack, norm, eps, k, n, k/n,
         round(low, 6), round(high, 6), seed, order, pack_answers(right),
         settings, ' '.join(f'{k}={made[k]}' for k in (
-            'afd_nb', 'torch', 'foolbox', 'pyautoattack')))))
+            'afd_nb', 'torch', 'foolbox', 'pyautoattack')), model, notes)))
 
 # %% ../../nbs/4_rivals/12_generative_on_mnist.ipynb #62797dab
 def measure(
@@ -166,6 +168,7 @@ def measure(
 )->pd.DataFrame: # what the file then has of this system and eps
     "Attacks that the file has no row of; right is right before and after."
     file, clean = Path(file), answers(model, x) == y
+    own = weights_checksum(model.state_dict(), {})[:12]
     for name, (a, climbed) in plan.items():
         t = (read_generative(file) if file.exists()
              else pd.DataFrame(columns=COLUMNS))
@@ -174,13 +177,17 @@ def measure(
                  & (t.norm == a.norm) & (t.eps == eps)]
         if {*have.settings} - {said}: raise ValueError(
             f"{file} has {name} with {have.settings.iloc[0]}, not {said}")
+        if {*have.model} - {own}: raise ValueError(
+            f"{file} has {name} of {system} with other weights")
         if len(have): continue
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with warnings.catch_warnings(record=True) as said_by_attack:
+            warnings.simplefilter('always') # kept in the row
             x_adv = project(a(climbed, x, y, eps=eps), x, eps, a.norm)
         right = (clean & (answers(model, x_adv) == y)).cpu().numpy()
         rows = [*t.to_dict('records'), one_row(system, name, a.norm, eps,
-            right, said, a.seed, order)]
+            right, said, a.seed, order, own, '; '.join(dict.fromkeys(
+                ' '.join(str(w.message).split()) for w in said_by_attack
+                if issubclass(w.category, UserWarning))) or '-')]
         write_text(file, pd.DataFrame(rows, columns=COLUMNS).to_csv(
             index=False))
     t = read_generative(file)
@@ -197,11 +204,11 @@ def with_lowest(
     for _, t in table[table.eps > 0].groupby(['system', 'norm', 'eps'],
                                              sort=False):
         first = t.iloc[0]
-        if t.n.nunique() > 1 or t.order.nunique() > 1:
-            raise ValueError(f"{first.system}: attacks on different images")
+        if (t[['n', 'order', 'model']].nunique() > 1).any(): raise ValueError(
+            f"{first.system}: attacks on different images or models")
         right = [unpack_answers(v, first.n) for v in t.answers]
         rows.append(one_row(first.system, ALL, first.norm, first.eps,
                             sum(right) == len(right), '-', first.seeds,
-                            first.order))
+                            first.order, first.model))
     return pd.concat([table, pd.DataFrame(rows, columns=COLUMNS)],
                      ignore_index=True)
