@@ -15,7 +15,7 @@ import pandas as pd
 from .claims import Claim, FOLDERS, read_claims, read_side
 from ..robustness.lowest_accuracy import Records
 from ..robustness.lowest_accuracy import too_weak
-from ..robustness.sides import Side, difference
+from ..robustness.sides import Side, difference, on_common_images
 from ..robustness.verdict_words import (ONE, RIGHT, WRONG, said_of,
                                              size_of, written)
 from ..support.statistics import holm
@@ -162,12 +162,14 @@ def row_of(
                paper=paper, claimed=claim.claimed,
                ours='', difference='', value=math.nan, low=math.nan,
                high=math.nan, p=math.nan, test='', detectable=math.nan,
-               unit=claim.unit, size='', verdict=said, one_training=False,
+               unit=claim.unit, images=None, size='', verdict=said,
+               one_training=False,
                sample='',
                these_networks='', evidence='', headline=claim.headline,
-               note=claim.note)
+               note=claim.note, source=claim.source)
     if reading is None: return row
-    row |= dict(ours=numbers_of(claim, reading.a, reading.b),
+    sides = on_common_images(reading.a, reading.b)
+    row |= dict(ours=numbers_of(claim, *sides), images=reading.d.images,
                 difference=written(reading.d, claim.unit),
                 value=reading.d.value,
                 low=reading.d.low, high=reading.d.high,

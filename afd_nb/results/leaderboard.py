@@ -22,6 +22,7 @@ from ..method.data import Data
 from ..method.networks import create_model
 from ..method.recipe import Recipe, from_dict
 from ..method.settings import get_method, method_label
+from .choice import unseen
 from .paper import recorded_accuracy
 from ..rivals.on_the_digits import setting_words, usual_fields
 from ..robustness.records import read_record, read_results
@@ -123,8 +124,9 @@ def masking_verdict(record:dict)->str: # of a record
 # %% ../../nbs/5_results/10_leaderboard.ipynb #51adc473
 def board_row(root, dataset, method, variant, table, eps, images)->tuple:
     "A row of the leaderboard and its recipe; None without AutoAttack."
+    counted = unseen(table) # the accuracies: of what made no choice
     def mean(attack, at): return recorded_accuracy(
-        table, dataset, method, attack, at, variant=variant, n=images,
+        counted, dataset, method, attack, at, variant=variant, n=images,
         norm='linf')
     auto = mean('autoattack', eps)
     if auto is None: return None

@@ -99,28 +99,25 @@ def counts(
 
 def in_sentences(
     t:pd.DataFrame, # of `judge_claims`
-)->str: # three to five sentences
+)->str: # a few sentences, in which every row is counted once
     "What the table comes to."
-    of = lambda said: t[t.verdict == said]
-    names = lambda u: '; '.join(u.claim) or 'none'
-    one = t[t.verdict.isin(ONE.values())]
+    n = t.verdict.value_counts().reindex(VERDICTS, fill_value=0)
+    names = lambda k: '; '.join(t.claim[t.verdict == k]) or 'none'
     size = t[t.verdict.isin((RIGHT, *ONE.values())) & (t.claimed.abs() > 0)]
     same = (size['size'] == 'as claimed').sum()
     return (
-        f'Of {len(t)} claims {len(of(RIGHT))} are in the direction claimed '
-        f'over several trainings ({names(of(RIGHT))}). '
-        f'{len(of(WRONG))} are contradicted ({names(of(WRONG))}). '
-        f"{len(of('attack too weak'))} rest on an attack that is too weak "
-        f"and {len(of('attack not checked'))} on one that no stronger "
-        'attack was held against, '
-        f"{len(of('training failed'))} on a training that failed: they count "
-        'neither for nor against AFD. '
-        f'{len(one)} were seen in one training a method only, '
-        f'{len(of(ONE[RIGHT]))} as claimed and {len(of(ONE[WRONG]))} the '
-        f"other way; {len(of('undecided'))} are undecided and "
-        f"{len(of('not run'))} have no record. Where a difference was "
-        f'found and the paper has a number for it ({len(size)} rows), its '
-        f'size is the claimed one in {same}.')
+        f'Of {len(t)} statements {n[RIGHT]} are in the direction claimed '
+        f'over several trainings ({names(RIGHT)}). {n[WRONG]} are '
+        f"contradicted ({names(WRONG)}). {n['equivalent']} are equivalent, "
+        f"{n['undecided']} undecided. {n[ONE[RIGHT]]} are as claimed in one "
+        f'training a side only, {n[ONE[WRONG]]} the other way. '
+        f"{n['attack too weak']} rest on an attack that is too weak, "
+        f"{n['attack not checked']} on one that no stronger attack was held "
+        f"against, {n['training failed']} on a training that failed: they "
+        f"count neither for nor against AFD. The premise of "
+        f"{n['premise not met']} is not met, {n['not run']} were not run. "
+        'Where a difference was found and the paper has a number for it '
+        f'({len(size)} rows), its size is the claimed one in {same}.')
 
 # %% ../../nbs/2_robustness/16_verdict_words.ipynb #77eb15af
 COLORS = {RIGHT: '#332288', WRONG: '#EE8800', 'equivalent': '#33BBEE',
