@@ -233,7 +233,7 @@ def apgd(
     *, eps,          # radius in pixel units, >= 0; or (b,)
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps
-    random_start:bool=True, # uniform in the ball, else at x
+    random_start:bool=True, # in the ball (L1: noise), else at x
     restarts:int=1,  # independent starts
     generator:torch.Generator=None, # draws the starts; or a `PerImage`
     loss=cross_entropy,    # of `LOSSES`, or (logits, y) -> (b,)

@@ -166,7 +166,7 @@ def pgd(
     norm:str='linf', # 'linf', 'l2', 'l1'
     steps:int,       # gradient steps
     step_size:float=None,     # > 0; None: see `step_sizes`
-    random_start:bool=True,   # uniform in the ball, else at x
+    random_start:bool=True,   # in the ball (L1: noise), else at x
     restarts:int=1,           # independent starts, >= 1
     generator:torch.Generator=None, # draws the starts; or a `PerImage`
     loss=cross_entropy,       # of `LOSSES`, or (logits, y) -> (b,)

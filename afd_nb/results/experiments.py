@@ -115,11 +115,10 @@ OF_ROW = {'rst': 'joint-awp', 'jarn': 'one-step', 'elle': 'gap1',
           'llr': 'gap0.4-lr0.01'} # the best of these on held-out images
 HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
-SHARED = { # what every method can take
-          'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
-          'rising20': dict(steps=20, steps_first=1),
-          'ema': dict(ema_decay=.995),
-          'by-apgd-t': dict(select_by='apgd-t')} # the epoch's choice
+SHARED = { # what every method can take; last, what picks the epoch
+    'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
+    'rising20': dict(steps=20, steps_first=1),
+    'ema': dict(ema_decay=.995), 'by-apgd-t': dict(select_by='apgd-t')}
 ALL_SHARED = dict(sam_rho=.05, steps=20, steps_first=1, ema_decay=.995)
 ALL_OF_AFD = ALL_SHARED | dict(da_target=.9, through=1., da_steps=2)
 LEVERS = { # method: its chosen setting, what is changed, a lever each
