@@ -141,7 +141,8 @@ def plot_tsne(
     size = float(np.clip(2400*side**2/each, 2, 60))
     for i, (row, (name, of)) in enumerate(zip(axes, groups)):
         for ax, (m, eps) in zip(row, panels):
-            t, shared = of[(of['map'] == m) & (of.eps == eps)], of[of['map'] == m]
+            shared = of[of['map'] == m]
+            t = shared[shared.eps == eps]
             plot_map(ax, t, size)
             for k, lim in dict(u=ax.set_xlim, v=ax.set_ylim).items():
                 pad = .04*np.ptp(shared[k])

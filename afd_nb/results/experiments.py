@@ -28,7 +28,7 @@ SIZES = {'paper': {},
 SMALL_NETWORKS = {('short', d): 'resnet18-mnist'
                   for d in ('cifar10', 'cifar10-jpeg', 'cifar100')}
 LONGER = {('short', 'Figure A3, the grid'): dict(epochs=32)}
-N_TEST = dict(paper=10000, full=2000, short=1000, smoke=30) # images that are attacked
+N_TEST = dict(paper=10000, full=2000, short=1000, smoke=30) # images
 
 # %% ../../nbs/5_results/01_experiments.ipynb #bf972206
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
     'elle': {'gap1': dict(gap_weight=1.)}} # 1000: NaN at eps 0.3
 OF_ROW = {'rst': 'joint-awp', 'jarn': 'one-step', 'elle': 'gap1',
           'llr': 'gap0.4-lr0.01'} # the best of these on held-out images
-HOLD = 'can AFD hold?' # each lever alone on the chosen setting, then all
+HOLD = 'levers' # each of them alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = { # what every method can take; last, what picks the epoch
     'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),

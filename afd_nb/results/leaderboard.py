@@ -250,8 +250,9 @@ def robustbench_entry(
               "AutoAttack leaves of them "
               + ', '.join(sorted(map(share, seeds))) + ' %.')
     return dict(
-        link='https://github.com/afd-nb/afd_nb', name=f"{method_label(r['method'])}, "
-        f"seed {r['seed']}", authors='afd_nb', additional_data=False,
+        link='https://github.com/afd-nb/afd_nb', authors='afd_nb',
+        name=f"{method_label(r['method'])}, seed {r['seed']}",
+        additional_data=False,
         number_forward_passes=1, dataset=r['dataset'],
         venue='trained with afd_nb', architecture=r['network'],
         eps=f'{eps:g}', clean_acc=share(clean),
