@@ -49,6 +49,19 @@ def test_new_records_name_images_and_machine(path):
         assert all(k <= of for k, of in zip(row['by_class'], counts))
 
 
+@pytest.mark.parametrize('root', ['results', 'results/old'])
+def test_a_worst_case_on_record_is_above_none_that_it_names(root):
+    df, pairs = read_results(ROOT/root, '*/*/*.json'), 0
+    for _, g in df.groupby(['dataset', 'method', 'run', 'split', 'order',
+                            'norm', 'n', 'eps'], dropna=False):
+        for w in g[g.attack == 'worst case'].itertuples():
+            named = g[g.attack.isin(json.loads(w.settings)['of'])]
+            assert named.groupby('attack').accuracy.max(
+                ).ge(w.accuracy - 1e-9).all(), (w.method, w.run, w.eps)
+            pairs += named.attack.nunique()
+    assert pairs > 400
+
+
 def numbers(path):
     "A hash of all that a record says, but how its recipe is written."
     rec = json.loads(path.read_text())
