@@ -115,6 +115,17 @@ def test_folded_on_the_site_is_folded_in_jupyter(name):
         assert hidden == ('#| code-fold: true' in c.source), c.source[:200]
 
 
+@pytest.mark.parametrize('name', PAGES)
+def test_no_progress_bar_is_saved(name):
+    "Neither its picture nor the state behind it, nor what went to stderr."
+    nb = PAGES[name]
+    assert 'widgets' not in nb.metadata
+    for c in nb.cells:
+        for o in c.get('outputs', []):
+            assert not any('widget' in k for k in o.get('data', {})), c.source
+            assert o.get('name') != 'stderr', c.source
+
+
 def address(page):
     "Where nbdev puts a page: numbers go from files, not from folders."
     return str(Path(page).with_name(re.sub(
