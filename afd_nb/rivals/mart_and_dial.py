@@ -74,7 +74,7 @@ ADV_LOSSES = 'ce', 'kl' # DIAL-CE, DIAL-KL
 @dataclass(frozen=True)
 class DIALSettings(AFDSettings):
     "What DIAL needs beside a recipe: AFD's settings, and lambda."
-    adv_weight:float = setting(6., least=0) # lambda; 0: AFD
+    adv_weight:float = setting(6., least=0) # lambda; 0: AFD's step
     adv_loss:str = setting('ce', among=ADV_LOSSES) # of x'
     projection:bool = False # DIAL's Da sees no label
 
