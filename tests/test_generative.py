@@ -46,10 +46,10 @@ def test_abs_learns_and_is_attacked(data, model):
                           torch.ones(30).double())
 
 
-def test_more_samples_never_lower_the_bound(data, model):
+def test_more_samples_never_lower_the_score(data, model):
     x = data.test.x[:20]
     with torch.no_grad():
-        low, high = (model.bound(x.flatten(1), model.infer(
+        low, high = (model.score(x.flatten(1), model.infer(
             x, samples=n, steps=0)) for n in (5, 100))
     assert (high >= low - 1e-3).all()
 

@@ -68,7 +68,7 @@ class Stacked(nn.Module):
 
 # %% ../../nbs/4_rivals/08_abs.ipynb #24085fe8
 class ABS(nn.Module):
-    "Analysis by synthesis: images -> scaled bounds, (b, classes)."
+    "Analysis by synthesis: images -> scaled scores, (b, classes)."
     def __init__(self,
         shape:tuple,       # of an image, (c, h, w)
         classes:int=10,    # a VAE each
@@ -103,16 +103,16 @@ class ABS(nn.Module):
         self.register_buffer('alpha', torch.tensor(1.)) # temperature
         self.register_buffer('eta', torch.tensor(0.))   # floor
 
-    def bound(self,
+    def score(self,
         x:Tensor, # flat images, (b, d) or (1, b, d)
         z:Tensor, # a latent each, (classes, b, latents)
     )->Tensor: # (classes, b), in nats
-        "The bound of the log-likelihood that each class's latent gives."
+        "log p(x | z) - KL of each class's latent: the ELBO at one point."
         kl = gaussian_kl(z, torch.zeros_like(z))
         return log_gaussian(x, self.decoder(z), self.sigma) - kl
 
     def forward(self, x):
-        return self.alpha*self.bound(x.flatten(1), self.infer(x)).T
+        return self.alpha*self.score(x.flatten(1), self.infer(x)).T
 
 # %% ../../nbs/4_rivals/08_abs.ipynb #371804f3
 @torch.no_grad()
@@ -121,7 +121,7 @@ def best_samples(
     x:Tensor,      # flat images (b, d)
     n:int,         # how many of the samples are tried
 )->Tensor: # (classes, b, latents)
-    "For each image and class the sample with the highest bound."
+    "For each image and class the sample with the highest score."
     z = model.z[:n]
     g = model.decoder(z.expand(len(model.decoder[0].weight), *z.shape))
     far = (x**2).sum(1)[:, None] - 2*x@g.mT + (g**2).sum(-1)[:, None]
@@ -135,7 +135,7 @@ def infer(self:ABS,
     *, samples:int=None, # tried first; None: those of the model
     steps:int=None,      # gradient steps; None: those of the model
 )->Tensor: # (classes, b, latents), without a gradient
-    "The best latent of each class: samples, then Adam on the bound."
+    "The best latent of each class: samples, then Adam on the score."
     if tuple(x.shape[1:]) != self.shape:
         raise ValueError(f"the model is for images of shape {self.shape}, "
                          f"got {tuple(x.shape[1:])}")
@@ -143,15 +143,15 @@ def infer(self:ABS,
     check_int('samples', n, 1, high=len(self.z))
     x = x.detach().flatten(1)
     z = best_samples(self, x, n)
-    best, high = z, self.bound(x, z).detach()
+    best, high = z, self.score(x, z).detach()
     m, v = torch.zeros_like(z), torch.zeros_like(z)
     for t in range(1, 1 + (self.steps if steps is None else steps)):
         with torch.enable_grad():
             at = z.detach().requires_grad_()
-            g, = torch.autograd.grad(self.bound(x, at).sum(), at)
+            g, = torch.autograd.grad(self.score(x, at).sum(), at)
         m, v = .9*m + .1*g, .999*v + .001*g**2
         z = z + self.lr*(m/(1 - .9**t))/((v/(1 - .999**t)).sqrt() + 1e-8)
-        with torch.no_grad(): now = self.bound(x, z)
+        with torch.no_grad(): now = self.score(x, z)
         better = now > high
         best = torch.where(better[..., None], z, best)
         high = torch.where(better, now, high)
@@ -183,7 +183,7 @@ def train_abs(
     seed:int=0,          # of weights, samples and batches
     **settings,          # of `ABS`: latents, hidden, samples, steps, …
 )->ABS: # in eval mode
-    "Ten VAEs at once, then the scale of their bounds."
+    "Ten VAEs at once, then the scale of their scores."
     check_int('epochs', epochs, 0); check_int('batch_size', batch_size, 1)
     model = ABS(data.shape, data.n_classes, seed=seed, **settings)
     x, y, rng = data.train.x.flatten(1), data.train.y, generator(seed + 1)
@@ -227,7 +227,7 @@ def latent_descent(
     with torch.no_grad():
         for _ in range(steps):
             z = model.infer(x_adv)
-            b = model.bound(x_adv.flatten(1), z).T
+            b = model.score(x_adv.flatten(1), z).T
             rows = torch.arange(len(x), device=x.device)
             wrong = b.scatter(1, y[:, None], -torch.inf).argmax(1)
             still = (b.argmax(1) == y)[:, None, None, None]
