@@ -135,7 +135,8 @@ def plot_groups(
             ax.lines[k].set(**demo_style(m, k))
             ax.collections[k].set_color(demo_style(m, k)['color'])
         ax.axvline(eps, color='k', lw=.8, ls=':')
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, loc='lower left', bbox_to_anchor=(0, 1),
+                  ncols=3, columnspacing=1.)
     fig.tight_layout()
     return fig
 
