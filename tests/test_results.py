@@ -12,6 +12,7 @@ from afd_nb.results.paper import recorded_accuracy, recorded_answers
 from afd_nb.robustness.records import over_seeds, read_record, read_results
 from afd_nb.robustness.lowest_accuracy import yardstick
 from afd_nb.support.comparison import compare, judge
+from afd_nb.support.statistics import holm
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD = ('74d8891b101f1d4526135b6416cbfa4b'
@@ -133,22 +134,50 @@ def test_what_the_readme_found_is_in_the_records():
              f'numbers and {len(claims) - own} that',
              f"{many['contradicted']} are contradicted and",
              f"{many['in the direction claimed']} are in the direction",
-             f'({fresh:.0f} % right, where guessing has 50)']
+             f'right about {fresh:.0f} % in these']
     row, = claims[claims.key == 'dims'].itertuples()
     says += [row.ours.replace('AFD ', '').replace('AT ', '').replace(
         ', ', ' in place of ')]
     by_pgd = between('pgd', SELECTED)
-    led = [found(f'{m}-tricks', 'autoattack', .3, LEADING[f'{m}-tricks'])
+    led = [found(f'{m}-tricks', 'autoattack', .3, LEADING[f'{m}-tricks'][0])
            for m in ('afd', 'at')]
     says += [f'it is {led[0].mean:.1f} % for AFD ({led[0].seeds}) and '
              f'{led[1].mean:.1f} % for AT ({led[1].seeds})']
     differ = (between('autoattack', SELECTED), between('autoattack', {}),
-              by_pgd, between('autoattack', {m: LEADING[f'{m}-tricks'] for m
+              by_pgd, between('autoattack', {m: LEADING[f'{m}-tricks'][0] for m
                               in ('afd', 'at')}, '-tricks'))
-    says += [f'{d.value:+.1f} [{d.low:.1f}, {d.high:.1f}]' for d in differ]
+    gradients = compare(*map(after_the_gradients, ('afd', 'at')), images=1000)
+    says += [f'{d.value:+.1f} [{d.low:.1f}, {d.high:.1f}]'
+             for d in (*differ, gradients)]
+    says += [f'(p {f"{by_pgd.p:.3f}"[1:]}; {f"{adjusted():.2f}"[1:]} adjusted']
     assert judge(by_pgd) == 'above' and judge(differ[0]) == 'undecided'
     missing = [s for s in says if s not in text]
     assert not missing, missing
+
+
+def after_the_gradients(method):
+    "Percent right before Square, of all plain trainings."
+    rows = [v for k in range(10) for v in read_record(
+        ROOT/f'results/mnist/{method}/seed{k}.json')['evaluations']
+        if (v['attack'], v['eps'], v['norm'], v['n'], v['split'])
+        == ('autoattack', .3, 'linf', 1000, 'test')]
+    assert len(rows) == 10
+    return [v['parts']['fab-t']/10 for v in rows]
+
+
+def adjusted():
+    "Holm's p of AFD less AT, chosen, under PGD-40, among In short's cells."
+    def answers(of, attack, eps):
+        m, _, chosen = of.partition(', ')
+        return recorded_answers(
+            unseen(READ), 'mnist', m.lower(), attack, eps, n=1000,
+            variant=SELECTED[m.lower()] if chosen else '', norm='linf')
+    pairs = [('AFD, chosen', 'AT, chosen'), ('AFD', 'AT'),
+             ('AFD, chosen', 'TRADES, chosen'), ('AFD, chosen', 'AFD'),
+             ('TRADES, chosen', 'AT, chosen'), ('AT, chosen', 'AT')]
+    cells = ('pgd', .3), ('pgd', 0.), ('autoattack', .3)
+    return holm([compare(answers(a, *c), answers(b, *c)).p
+                 for a, b in pairs for c in cells])[0]
 
 
 def between(attack, variants, more=''):

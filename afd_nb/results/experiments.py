@@ -133,7 +133,7 @@ LEVERS = { # method: its chosen setting, what is changed, a lever each
         'all-labelled': ALL_OF_AFD}),
     'at-tricks': (dict(steps=20), SHARED | {'all': ALL_SHARED}),
     'trades-tricks': (JOINT | dict(steps=20), SHARED | {'all': ALL_SHARED})}
-LEADING = {'afd-tricks': 'ema', 'at-tricks': 'ema'} # by held-out images
+LEADING = {'afd-tricks': ('ema',), 'at-tricks': ('sam0.05', 'ema')}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #cccf6457
 SEARCHED = { # what the search has that no other group has
@@ -264,8 +264,8 @@ def is_selection_only(e)->bool: # e: an Experiment
             and not is_chosen(e))
 
 def is_leading(e)->bool: # e: an Experiment
-    "Is it the lever that led on held-out images?"
-    return e.where == HOLD and LEADING.get(e.method) == e.variant
+    "Did this lever lead on held-out images, for its method or for AFD?"
+    return e.where == HOLD and e.variant in LEADING.get(e.method, ())
 
 def evaluations_for(
     e:Experiment, # whose training it is
