@@ -19,7 +19,7 @@ from ..support.attack_losses import (cross_entropy,
 from ..support.attack_setup import (as_radii, at_most, attack_context,
                                          check_attack, check_eps,
                                          check_finite_loss, check_starts,
-                                         select_rows)
+                                         one_launch, select_rows)
 from ..support.norms import NORMS, box_diameter, start_in_ball
 
 # %% ../../nbs/1_method/04_pgd.ipynb #d2940a42
@@ -193,12 +193,15 @@ def pgd(
     radius = as_radii(eps, x, norm)
     def run(x, y, start, restart, rows=None):
         return single_run(
-            pgd_loop, net, x, y, eps=select_rows(radius, rows), norm=norm,
+            search, net, x, y, eps=select_rows(radius, rows), norm=norm,
             steps=steps, step_size=select_rows(step_size, rows),
             start=start, random_start=random_start, generator=generator,
             restart=restart, early_stop=early_stop, loss=loss, eot=eot)
+    fixed = not early_stop and restarts == 1 # nothing depends on what falls
+    whole = fixed and norm == 'linf' and eot == 1
+    search = one_launch(pgd_loop) if whole else pgd_loop
     with attack_context(model, x, steps=steps, fuse_bn=fuse_bn,
-                        fixed=not early_stop and restarts == 1
+                        fixed=fixed and not whole
                         ) as net, seeded_noise(generator, eot):
         return with_restarts(model, x, y, run, loss=loss, start=start,
                              eot=eot, restarts=restarts,

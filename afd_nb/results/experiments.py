@@ -100,11 +100,14 @@ RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))
 OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
     'rst': {'awp': dict(awp_gamma=.005), # RST+
             'joint': dict(joint_batch=True),
-            'joint-awp': dict(joint_batch=True, awp_gamma=.005)},
+            'joint-awp': dict(joint_batch=True, awp_gamma=.005),
+            'joint-awp-lr0.01': dict(joint_batch=True, awp_gamma=.005, lr=.01)},
+    'dial': {'lr0.01': dict(lr=.01)},
     'llr': {'lr0.01': dict(lr=.01),
             'gap0.4': dict(gap_weight=.4, slope_weight=.3),
             'gap0.4-lr0.01': dict(gap_weight=.4, slope_weight=.3, lr=.01)},
-    'jarn': {'one-step': dict(inputs='attack', steps=1)},
+    'jarn': {'one-step': dict(inputs='attack', steps=1),
+             'one-step-lr0.01': dict(inputs='attack', steps=1, lr=.01)},
     'mart': {'joint': dict(joint_batch=True),
              'joint-lr0.01': dict(joint_batch=True, lr=.01)},
     'rlfat': {'joint': dict(joint_batch=True),
@@ -183,8 +186,9 @@ def all_experiments()->dict: # name -> Experiment
               for m, more in SEARCHED.items() for v, settings in more.items()]
     found += [Experiment(d, m, '', OTHERS)
               for d in ('mnist', 'fashion-mnist') for m in RIVALS]
-    found += [Experiment('mnist', m, v, OTHERS, settings)
-              for m, more in OF_RIVALS.items() for v, settings in more.items()]
+    found += [Experiment(d, m, v, OTHERS, settings) for d in DATASETS[:2]
+              for m, more in OF_RIVALS.items() for v, settings in more.items()
+              if d == 'mnist' or OF_ROW.get(m) == v]
     found += [Experiment('mnist', m, v, HOLD, base | lever)
               for m, (base, levers) in LEVERS.items()
               for v, lever in levers.items()]

@@ -4,17 +4,21 @@
 
 # %% auto #0
 __all__ = ['MIN_STEPS_TO_FUSE', 'check_attack', 'check_eps', 'NotFinite', 'check_finite_loss', 'at_most', 'as_radii',
-           'select_rows', 'attack_context', 'of_one_kind']
+           'select_rows', 'attack_context', 'of_one_kind', 'one_launch']
 
 # %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #24476549
 from contextlib import contextmanager
+from functools import partial
+from typing import Callable
 
+import torch
 from torch import Tensor, nn
 
+from .attack_losses import PURE_LOSSES
 from .checks import (check_choice, check_images, check_int,
                                    check_labels, check_number)
 from .freezing import frozen
-from .fusion import cached_fused, cuda_graphed
+from .fusion import Fused, cached_fused, cuda_graphed, replay
 from .norms import NORMS, box_diameter
 
 # %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #b35c64c4
@@ -84,7 +88,12 @@ def check_finite_loss(
     x_adv:Tensor, # where an attack ended, (b, c, h, w)
     lost,         # bool: has a loss or gradient been NaN on the way?
 )->Tensor: # x_adv
-    "Refuse to go on from NaN: `NotFinite`, a ValueError."
+    """Refuse to go on from NaN: `NotFinite`, a ValueError.
+
+    While a GPU records, nothing can be looked at: the points become NaN.
+    """
+    if x_adv.is_cuda and torch.cuda.is_current_stream_capturing():
+        return x_adv.masked_fill(lost, float('nan'))
     if lost or x_adv.isnan().any():
         raise NotFinite("the loss or its gradient is NaN: does the model "
                          "return NaN or infinite logits?")
@@ -153,3 +162,28 @@ def of_one_kind(
                     f"the model is {theirs[0]}, the images are "
                     f"{getattr(x, k)}; convert or move one of them") from e
         raise
+
+# %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #ded19164
+def one_launch(
+    loop:Callable, # (model, x, y, *, x_adv, loss, …) -> points like x
+)->Callable: # called as `loop` is
+    """The same search; on a GPU and a `Fused` network in one launch.
+
+    `loop` must not decide by what it finds, and the loss must be one of
+    `PURE_LOSSES`, or a `partial` of one over tensors; else it runs as it is.
+    """
+    def search(model, x, y, *, x_adv, loss, **how):
+        pure, known = ((loss.func, loss.args) if isinstance(loss, partial)
+                       and not loss.keywords else (loss, ()))
+        if not (x.is_cuda and isinstance(model, Fused)
+                and any(pure is k for k in PURE_LOSSES)
+                and all(isinstance(v, (float, int, str, type(None)))
+                        for v in how.values())):
+            return loop(model, x, y, x_adv=x_adv, loss=loss, **how)
+        def work(x, y, x_adv, *known):
+            own = partial(pure, *known) if known else pure
+            return loop(model, x, y, x_adv=x_adv, loss=own, **how),
+        out, = replay(model, work, x.device, x, y, x_adv, *known,
+                      key=(loop, pure, *how.items()))
+        return check_finite_loss(out, False)
+    return search
