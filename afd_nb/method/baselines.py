@@ -99,8 +99,12 @@ class TRADES(OneLoss):
         return trades_loss(z, z_adv, y, self.settings.beta)
 
 # %% ../../nbs/1_method/13_baselines.ipynb #3b9a3a85
-def divergence_from(z, z_adv, y)->Tensor: # (b,); y is not used
-    "KL of clean logits and those of perturbed images, as an attack's loss."
+def divergence_from(
+    z:Tensor,     # logits of the clean images (b, classes)
+    z_adv:Tensor, # logits on the way (b, classes)
+    y:Tensor,     # labels (b,), which do not matter
+)->Tensor: # (b,), >= 0
+    "`kl` as the loss of an attack: `partial(divergence_from, z)`."
     return kl(z, z_adv)
 PURE_LOSSES.add(divergence_from)
 

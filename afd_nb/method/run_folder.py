@@ -103,6 +103,7 @@ def epoch_file(path:Path, epoch:int)->Path:
 def save_loop(state:TrainState, path:Path):
     "Write weights and history first, the state last."
     if not dist_info().main: return
+    (path/'record.json').unlink(missing_ok=True) # of a run that had stopped
     if state.history:
         now = {k: v.clone() for k, v in state.mean.state_dict().items()}
         about = dict(recipe=dataclasses.asdict(state.recipe),
@@ -259,8 +260,8 @@ def checksums(out:Path)->dict:
         f.relative_to(out).as_posix(): seal(f) for f in others})
 
 # %% ../../nbs/1_method/10_run_folder.ipynb #5c13b730
-def end_run(state:TrainState, device, out)->Run:
-    "The run with its best weights and its record."
+def end_run(state:TrainState, device, out, stopped='')->Run:
+    "The run with its best weights and its record, which says why it ended."
     state.mean.load_state_dict(state.best)
     for p in state.mean.parameters(): p.grad = None
     record = dict(best_epoch=state.best_epoch,
@@ -269,6 +270,7 @@ def end_run(state:TrainState, device, out)->Run:
     if dist_info().size > 1: record['processes'] = dist_info().size
     if said := failure_log(state.history, state.mean.Dc.out_features):
         record['warnings'] = said
+    if stopped: record['stopped'] = stopped # before its last epoch
     if out: record |= on_main(lambda: checksums(out))
     if out: on_main(lambda: write_json(out/'record.json',
                                        with_checksum(record)))

@@ -248,7 +248,8 @@ def fit(
         stack.enter_context(full_float32(same_bits=True))
         try: run_epochs(l, data, device, out and Path(out), progress)
         except (FloatingPointError, TrainingFailure) as e:
-            e.run = end_run(l, device, None) if l.best else None
+            e.run = end_run(l, device, out and Path(out),
+                            stopped=str(e)) if l.best else None
             raise
         return end_run(l, device, out and Path(out))
 

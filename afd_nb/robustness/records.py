@@ -46,13 +46,13 @@ def shortened(
 
 # %% ../../nbs/2_robustness/10_records.ipynb #8b14d1a7
 def make_record(
-    run:Run,                  # trained to the end
+    run:Run,                  # trained to the end, or until NaN
     evaluations:list,         # of Evaluation, on images of one split
     split:str='test',         # which split
     diagnosis=None,           # `diagnose`'s table
 )->dict: # plain values, fit for JSON
     "Everything that a table needs to know of one run."
-    if len(run.history) < run.recipe.epochs:
+    if not (run.finished or 'stopped' in run.record): # it can still go on
         raise ValueError(f"{run.path} has {len(run.history)} of "
                          f"{run.recipe.epochs} epochs; finish it first")
     rows = [r for e in evaluations for r in evaluation_rows(e, split)]
@@ -248,7 +248,7 @@ def result_row(
         answers=row.get('answers', ''),
         by_class=tuple(row.get('by_class', ())),
         class_counts=tuple(counts.get(at, ())),
-        schema=record['schema'])
+        stopped=record.get('stopped', ''), schema=record['schema'])
 
 # %% ../../nbs/2_robustness/10_records.ipynb #39c2740f
 def over_seeds(
