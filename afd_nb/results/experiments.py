@@ -101,7 +101,8 @@ OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
     'rst': {'awp': dict(awp_gamma=.005), # RST+
             'joint': dict(joint_batch=True),
             'joint-awp': dict(joint_batch=True, awp_gamma=.005),
-            'joint-awp-lr0.01': dict(joint_batch=True, awp_gamma=.005, lr=.01)},
+            **{f'joint-awp-lr{v}': dict(joint_batch=True, awp_gamma=.005, lr=v)
+               for v in (.01, .03)}},
     'dial': {'lr0.01': dict(lr=.01)},
     'llr': {'lr0.01': dict(lr=.01),
             'gap0.4': dict(gap_weight=.4, slope_weight=.3),

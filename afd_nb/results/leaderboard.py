@@ -22,7 +22,7 @@ from ..method.data import Data
 from ..method.networks import create_model
 from ..method.recipe import Recipe, from_dict
 from ..method.settings import get_method, method_label
-from .choice import unseen
+from .choice import failed_trainings, unseen
 from .paper import recorded_accuracy
 from ..rivals.on_the_digits import setting_words, usual_fields
 from ..robustness.records import read_record, read_results
@@ -131,9 +131,9 @@ def board_row(root, dataset, method, variant, table, eps, images)->tuple:
     auto = mean('autoattack', eps)
     if auto is None: return None
     clean, pgd = mean('pgd', 0.), mean('pgd', eps)
-    own = table[(table.method == method) & (table.variant == variant)]
+    of_it = lambda t: t[(t.method == method) & (t.variant == variant)]
     of = [read_record(root/dataset/method/f'{run}.json')
-          for run in sorted(own.run.unique())]
+          for run in sorted(of_it(table).run.unique())]
     r = from_dict(of[0]['recipe'])
     return dict(
         method=method_label(method), setting='',
@@ -142,7 +142,7 @@ def board_row(root, dataset, method, variant, table, eps, images)->tuple:
         gap=pgd and pgd.mean - auto.mean, masking=masking_verdict(of[0]),
         passes=step_passes(r, image_shape(dataset)),
         minutes=pd.Series([d['seconds']/60 for d in of]).median(),
-        trainings=auto.seeds), r
+        trainings=auto.seeds, failed=len(failed_trainings(of_it(counted)))), r
 
 def image_shape(
     dataset:str, # as `load_data` has it
@@ -161,7 +161,8 @@ def leaderboard(
 
     Columns: method, setting, clean, pgd, autoattack, low, high (its 95 %
     interval), gap (pgd - autoattack), masking, passes (of a step),
-    minutes (of a training), trainings. ValueError if nothing did.
+    minutes (of a training), trainings, failed (of them, at chance on clean
+    images). ValueError if nothing did.
     """
     root = Path(records or results_folder())
     t = read_results(root, f'{dataset}/*/*.json')
