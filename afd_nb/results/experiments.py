@@ -122,7 +122,8 @@ CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = { # what every method can take; last, what picks the epoch
     'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
     'rising20': dict(steps=20, steps_first=1),
-    'ema': dict(ema_decay=.995), 'by-apgd-t': dict(select_by='apgd-t')}
+    'ema': dict(ema_decay=.995), 'by-apgd-t': dict(select_by='apgd-t'),
+    'lr0.01': dict(lr=.01)}
 ALL_SHARED = dict(sam_rho=.05, steps=20, steps_first=1, ema_decay=.995)
 ALL_OF_AFD = ALL_SHARED | dict(da_target=.9, through=1., da_steps=2)
 LEVERS = { # method: its chosen setting, what is changed, a lever each
