@@ -115,8 +115,9 @@ OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
               'joint-lr0.01': dict(joint_batch=True, lr=.01),
               'joint-trades': dict(joint_batch=True, form='trades')},
     'elle': {'gap1': dict(gap_weight=1.)}} # 1000: NaN at eps 0.3
-OF_ROW = {'rst': 'joint-awp', 'jarn': 'one-step', 'elle': 'gap1',
-          'llr': 'gap0.4-lr0.01'} # the best of these on held-out images
+OF_ROW = {'rst': 'joint-awp-lr0.03', 'jarn': 'one-step', 'elle': 'gap1',
+          'dial': 'lr0.01', # the best of these on held-out images
+          'llr': 'gap0.4-lr0.01'}
 HOLD = 'levers' # each of them alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = { # what every method can take; last, what picks the epoch
