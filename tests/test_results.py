@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from afd_nb.results.choice import unseen
-from afd_nb.results.experiments import LEADING, SELECTED
+from afd_nb.results.experiments import LEADING, OF_ROW, SELECTED
 from afd_nb.results.paper import recorded_accuracy, recorded_answers
 from afd_nb.robustness.records import over_seeds, read_record, read_results
 from afd_nb.robustness.lowest_accuracy import yardstick
@@ -27,7 +27,8 @@ def test_record_is_whole_and_in_its_place(path):
     r = rec['recipe']
     assert path.parts[-3:-1] == (r['dataset'], r['method'])
     assert rec['seconds'] > 0 and rec['versions']['torch']
-    assert len(rec['history']['valid_robust']) == r['epochs']
+    done = len(rec['history']['valid_robust'])
+    assert done < r['epochs'] if 'stopped' in rec else done == r['epochs']
     # Table A2 twice, and the checks; since schema 2 with all answers
     assert path.stat().st_size < (40_000 if rec['schema'] == 1 else 150_000)
     assert max(map(len, path.read_text().splitlines())) < 6000 # a line a row
@@ -138,6 +139,7 @@ def test_what_the_readme_found_is_in_the_records():
     row, = claims[claims.key == 'dims'].itertuples()
     says += [row.ours.replace('AFD ', '').replace('AT ', '').replace(
         ', ', ' in place of ')]
+    says += what_the_others_leave(claims)
     by_pgd = between('pgd', SELECTED)
     led = [found(f'{m}-tricks', 'autoattack', .3, LEADING[f'{m}-tricks'][0])
            for m in ('afd', 'at')]
@@ -153,6 +155,25 @@ def test_what_the_readme_found_is_in_the_records():
     assert judge(by_pgd) == 'above' and judge(differ[0]) == 'undecided'
     missing = [s for s in says if s not in text]
     assert not missing, missing
+
+
+def what_the_others_leave(claims):
+    "ATES, DIAL, and what AutoAttack takes from two; none_above: of all."
+    def of(m, attack): return recorded_accuracy(
+        unseen(READ), 'mnist', m, attack, .3, n=1000, norm='linf',
+        variant=OF_ROW.get(m, ''))
+    others = claims[claims.key.str.endswith('-at-aa')]
+    none_above = ~(others.verdict == 'in the direction claimed')
+    assert len(others) == 7 and none_above.all()
+    ates, dial = (of(m, 'autoattack') for m in ('ates', 'dial'))
+    told = [(of(m, 'pgd').mean, of(m, 'autoattack').mean)
+            for m in ('feature-scattering', 'llr')]
+    for m in 'rst', 'jarn', 'rlfat': # fewer than a third is left of one
+        assert min(of(m, 'autoattack').values) < 33
+    return [f'ATES has {ates.mean:.1f} % ({ates.seeds})',
+            f'images): {dial.mean:.1f} % ({dial.seeds})',
+            'from {:.1f} % under PGD-40 to {:.1f} %, LLR'.format(*told[0]),
+            'LLR from {:.1f} to {:.1f} %'.format(*told[1])]
 
 
 def after_the_gradients(method):

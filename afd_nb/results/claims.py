@@ -17,7 +17,7 @@ import pandas as pd
 
 from .experiments import (all_experiments,
                                         find_experiments)
-from .choice import selection_table
+from .choice import selection_table, unseen
 from ..robustness.sweeps import paper_attacks
 from ..support.curves import unpack_answers
 from ..representations.recorded_analyses import (angle, epoch, images,
@@ -97,6 +97,7 @@ def recorded_rows(
     if not len(t): return t
     if variant == 'chosen':
         return chosen_rows(records, method, attack, norm, eps)
+    t = unseen(t) # without the training that chose a setting
     t = t[(t.method == method) & (t.run == variant + '-'*bool(variant)
                                   + 'seed' + t.seed.astype(str))]
     if attack == 'clean':
