@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SIZES', 'SMALL_NETWORKS', 'LONGER', 'N_TEST', 'METHODS', 'DATASETS', 'KEEP_EPOCHS', 'BETAS', 'FIG_A6', 'LR_GRID',
            'BETA_GRID', 'VARIANTS', 'LEARNING_RATES', 'SEARCH', 'SELECTED', 'JOINT', 'OTHERS', 'CHOSEN', 'RIVALS',
-           'OF_RIVALS', 'OF_ROW', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD', 'LEVERS', 'LEADING',
-           'SEARCHED', 'SIX', 'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER', 'YARDSTICK', 'REPEATED',
-           'Experiment', 'all_experiments', 'find_experiments', 'is_chosen', 'is_selection_only', 'is_leading',
-           'evaluations_for']
+           'IN_ONE', 'AWP', 'OF_RIVALS', 'OF_ROW', 'HOLD', 'CHOSEN_RATES', 'SHARED', 'ALL_SHARED', 'ALL_OF_AFD',
+           'LEVERS', 'LEADING', 'SEARCHED', 'SIX', 'GROUPS', 'EVALUATIONS', 'SMOKE_EVALUATIONS', 'ALL', 'FEWER',
+           'YARDSTICK', 'REPEATED', 'Experiment', 'all_experiments', 'find_experiments', 'is_chosen',
+           'is_selection_only', 'is_leading', 'evaluations_for']
 
 # %% ../../nbs/5_results/01_experiments.ipynb #dd2aa9fd
 from dataclasses import dataclass, field
@@ -97,34 +97,29 @@ JOINT = dict(beta=3., joint_batch=True)
 OTHERS = 'Table 1, the other systems'
 CHOSEN = 'Section 3.2, the chosen settings'
 RIVALS = tuple(m for m, home in HOMES.items() if home.startswith('rivals.'))
+IN_ONE, AWP = dict(joint_batch=True), dict(awp_gamma=.005)
 OF_RIVALS = { # what Table 1's row is, or what was tried where it failed
-    'rst': {'awp': dict(awp_gamma=.005), # RST+
-            'joint': dict(joint_batch=True),
-            'joint-awp': dict(joint_batch=True, awp_gamma=.005),
-            **{f'joint-awp-lr{v}': dict(joint_batch=True, awp_gamma=.005, lr=v)
-               for v in (.01, .03)}},
+    'rst': {'awp': AWP, 'joint': IN_ONE, 'joint-awp': IN_ONE | AWP} | { # RST+
+        f'joint-awp-lr{v}': IN_ONE | AWP | dict(lr=v) for v in (.01, .03)},
     'dial': {'lr0.01': dict(lr=.01)},
     'llr': {'lr0.01': dict(lr=.01),
             'gap0.4': dict(gap_weight=.4, slope_weight=.3),
             'gap0.4-lr0.01': dict(gap_weight=.4, slope_weight=.3, lr=.01)},
     'jarn': {'one-step': dict(inputs='attack', steps=1),
              'one-step-lr0.01': dict(inputs='attack', steps=1, lr=.01)},
-    'mart': {'joint': dict(joint_batch=True),
-             'joint-lr0.01': dict(joint_batch=True, lr=.01)},
-    'rlfat': {'joint': dict(joint_batch=True),
-              'joint-lr0.01': dict(joint_batch=True, lr=.01),
-              'joint-trades': dict(joint_batch=True, form='trades')},
+    'mart': {'joint': IN_ONE, 'joint-lr0.01': IN_ONE | dict(lr=.01)},
+    'rlfat': {'joint': IN_ONE, 'joint-lr0.01': IN_ONE | dict(lr=.01),
+              'joint-trades': IN_ONE | dict(form='trades')},
     'elle': {'gap1': dict(gap_weight=1.)}} # 1000: NaN at eps 0.3
 OF_ROW = {'rst': 'joint-awp-lr0.03', 'jarn': 'one-step', 'elle': 'gap1',
-          'dial': 'lr0.01', # the best of these on held-out images
-          'llr': 'gap0.4-lr0.01'}
+          'dial': 'lr0.01', 'llr': 'gap0.4-lr0.01'} # by held-out images
 HOLD = 'levers' # each of them alone on the chosen setting, then all
 CHOSEN_RATES = dict(lr_embedding=.5, lr_discriminator=.1)
 SHARED = { # what every method can take; last, what picks the epoch
     'sam0.05': dict(sam_rho=.05), 'sam0.1': dict(sam_rho=.1),
     'rising20': dict(steps=20, steps_first=1),
-    'ema': dict(ema_decay=.995), 'by-apgd-t': dict(select_by='apgd-t'),
-    'lr0.01': dict(lr=.01)}
+    'ema': dict(ema_decay=.995), 'lr0.01': dict(lr=.01),
+    'by-apgd-t': dict(select_by='apgd-t')}
 ALL_SHARED = dict(sam_rho=.05, steps=20, steps_first=1, ema_decay=.995)
 ALL_OF_AFD = ALL_SHARED | dict(da_target=.9, through=1., da_steps=2)
 LEVERS = { # method: its chosen setting, what is changed, a lever each
@@ -178,8 +173,7 @@ def all_experiments()->dict: # name -> Experiment
     found += [Experiment(d, 'afd', f'lr{e}-{a}', LR_GRID,
                          dict(lr_embedding=e, lr_discriminator=a))
               for d in ('mnist', 'cifar10') for e in LEARNING_RATES
-              for a in LEARNING_RATES
-              if (e, a) != (.1, .1)] # which is the method as it is
+              for a in LEARNING_RATES if (e, a) != (.1, .1)] # as it is
     found += [Experiment('mnist', 'rm', f'{on}-beta{b}', BETA_GRID,
                          dict(attack_objective=on, beta=b))
               for on in ('loss', 'features') for b in (.01, .03, .1, .3)]
@@ -192,9 +186,8 @@ def all_experiments()->dict: # name -> Experiment
     found += [Experiment(d, m, v, OTHERS, settings) for d in DATASETS[:2]
               for m, more in OF_RIVALS.items() for v, settings in more.items()
               if d == 'mnist' or OF_ROW.get(m) == v]
-    found += [Experiment('mnist', m, v, HOLD, base | lever)
-              for m, (base, levers) in LEVERS.items()
-              for v, lever in levers.items()]
+    found += [Experiment('mnist', m, v, HOLD, base | one)
+              for m, (base, more) in LEVERS.items() for v, one in more.items()]
     return {e.name: e for e in found}
 
 # %% ../../nbs/5_results/01_experiments.ipynb #9927b6c5

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from .attack_losses import PURE_LOSSES
 from .checks import (check_choice, check_images, check_int,
                                    check_labels, check_number)
-from .freezing import frozen
-from .fusion import Fused, cached_fused, cuda_graphed, replay
+from .freezing import cuda_graphed, frozen, replay
+from .fusion import Fused, cached_fused
 from .norms import NORMS, box_diameter
 
 # %% ../../nbs/appendix_a_support/21_attack_setup.ipynb #b35c64c4
